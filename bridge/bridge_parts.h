@@ -1,0 +1,22 @@
+/* bridge_parts.h - what bridge.c and status.c share. */
+#ifndef BUSBAR_BRIDGE_PARTS_H
+#define BUSBAR_BRIDGE_PARTS_H
+
+#include "bridge/arrival.h"
+#include "bridge/bridge.h"
+#include "bridge/pipeline.h"
+
+struct bridge {
+    const struct setup *setup;
+    int64_t started_us;
+    struct stop *end;
+    struct metrics_all *metrics;
+    struct arrival arrival;
+    struct pipeline_world world;
+    struct pipeline **pipelines;
+    size_t n_pipelines;
+    void (*news)(void *arg);
+    void *news_arg;
+};
+
+#endif
