@@ -1,0 +1,20 @@
+/* replay.h - a capture of a source's messages as a source: what `curl -N …/v1/event/stream` wrote
+ * into a file is told once more, byte for byte, then SOURCE_ENDED. README.md tells how it behaves.
+ */
+#ifndef BUSBAR_CONNECTORS_REPLAY_REPLAY_H
+#define BUSBAR_CONNECTORS_REPLAY_REPLAY_H
+
+#include <stdint.h>
+
+#include "bridge/source.h"
+#include "config/settings.h"
+
+struct replay_settings {
+    const char *path;
+    int format;   /* one so far: nomad */
+    int64_t rate; /* events a second; 0: as fast as it goes */
+};
+
+extern const struct source_ops replay_source;
+
+#endif

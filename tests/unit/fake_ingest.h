@@ -1,0 +1,134 @@
+/* fake_ingest.h - stands for bridge/ingest.c in a connector's tests: notes what it is told.
+ *
+ * Include it in one .c only: it defines the ingest_* functions. The library must be a static one,
+ * so that these are taken instead of its own. */
+#ifndef BUSBAR_TESTS_FAKE_INGEST_H
+#define BUSBAR_TESTS_FAKE_INGEST_H
+
+#include "bridge/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct ingest {
+    struct stop *stop;
+    enum source_start start;
+    struct ingest_resume resume;
+    struct buf told; /* one line a call: "attached", "message 7 Job/web,Job/db", "malformed ..." */
+    struct buf raw;  /* every message and malformed line, each with "\n" */
+    struct buf last_detail; /* of the last BACKOFF */
+    size_t messages, events, malformed, heartbeats, flushes, attached, backoffs, ended;
+    /* Requests the stop once so many were told; 0: never. */
+    size_t stop_after_messages, stop_after_backoffs, stop_after_heartbeats, stop_after_attached;
+    bool refuse; /* ingest_message fails */
+};
+
+static inline struct ingest fake_ingest(void)
+{
+    return (struct ingest){.stop = stop_new(), .start = SOURCE_START_OLDEST};
+}
+
+static inline void fake_ingest_fini(struct ingest *in)
+{
+    stop_free(&in->stop);
+    buf_fini(&in->told);
+    buf_fini(&in->raw);
+    buf_fini(&in->last_detail);
+}
+
+static inline void fake_stop_at(struct ingest *in, size_t count, size_t at)
+{
+    if (at > 0 && count >= at)
+        stop_request(in->stop);
+}
+
+struct str ingest_source(const struct ingest *in)
+{
+    (void)in;
+    return STR("fake");
+}
+
+struct stop *ingest_stop(struct ingest *in)
+{
+    return in->stop;
+}
+
+enum source_start ingest_start(const struct ingest *in)
+{
+    return in->start;
+}
+
+struct ingest_resume ingest_resume(struct ingest *in)
+{
+    return in->resume;
+}
+
+void ingest_state(struct ingest *in, enum source_state state, const char *server,
+                  const char *detail)
+{
+    (void)server;
+    switch (state) {
+    case SOURCE_CONNECTING:
+        break;
+    case SOURCE_ATTACHED:
+        buf_append_cstr(&in->told, "attached\n");
+        fake_stop_at(in, ++in->attached, in->stop_after_attached);
+        break;
+    case SOURCE_BACKOFF:
+        buf_clear(&in->last_detail);
+        buf_append_cstr(&in->last_detail, detail);
+        buf_append_cstr(&in->told, "backoff\n");
+        fake_stop_at(in, ++in->backoffs, in->stop_after_backoffs);
+        break;
+    case SOURCE_ENDED:
+        in->ended++;
+        buf_append_cstr(&in->told, "ended\n");
+        break;
+    case SOURCE_FAILED:
+        buf_append_cstr(&in->told, "failed\n");
+        break;
+    }
+}
+
+void ingest_heartbeat(struct ingest *in)
+{
+    fake_stop_at(in, ++in->heartbeats, in->stop_after_heartbeats);
+}
+
+int ingest_message(struct ingest *in, struct str raw, const struct found_event *events, size_t n,
+                   struct err *err)
+{
+    if (in->refuse)
+        return err_set(err, ERR_FATAL, "the fake refuses");
+    buf_printf(&in->told, "message %llu", (unsigned long long)(n > 0 ? events[0].index : 0));
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&in->told, "%s%.*s/%.*s", i > 0 ? "," : " ", STR_ARG(events[i].topic),
+                   STR_ARG(events[i].key));
+    buf_append_char(&in->told, '\n');
+    buf_append_str(&in->raw, raw);
+    buf_append_char(&in->raw, '\n');
+    in->events += n;
+    fake_stop_at(in, ++in->messages, in->stop_after_messages);
+    return 0;
+}
+
+int ingest_malformed(struct ingest *in, struct str raw, uint64_t size, const char *reason,
+                     struct err *err)
+{
+    (void)err;
+    buf_printf(&in->told, "malformed %llu: %s\n", (unsigned long long)size, reason);
+    buf_append_str(&in->raw, raw);
+    buf_append_char(&in->raw, '\n');
+    in->malformed++;
+    return 0;
+}
+
+int ingest_flush(struct ingest *in, struct err *err)
+{
+    (void)err;
+    in->flushes++;
+    return 0;
+}
+
+#endif

@@ -1,0 +1,405 @@
+/* test_nomad.c - the Nomad connector against a server that says what the test wrote: lines, resume,
+ * start, reconnects. Its refusals are in test_nomad_refusal.c. */
+#include "tests/unit/fake_ingest.h"
+
+#include "bridge/base/clock.h"
+#include "bridge/route.h"
+#include "connectors/nomad/nomad.h"
+#include "tests/unit/nomad_rig.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <cmocka.h>
+
+/* ---- asking ---- */
+
+static void asks_for_everything_and_filters_here(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_heartbeats = 1;
+    r->settings.token = "s3cret";
+    r->topics[0] = "Job:web";
+    r->settings.ns = "apps";
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n"), .hold = true}));
+    assert_asked(r, 0, "GET /v1/event/stream?index=0&topic=%2A&namespace=%2A HTTP/1.1\r\n");
+    assert_asked(r, 0, "\r\nX-Nomad-Token: s3cret\r\n");
+    assert_int_equal(r->in.attached, 1);
+}
+
+static void asks_for_what_is_named_where_the_server_filters(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_heartbeats = 1;
+    r->settings.filter_at = NOMAD_FILTER_AT_SERVER;
+    r->topics[0] = "Job:my web";
+    r->topics[1] = "Evaluation";
+    r->settings.topics.n = 2;
+    r->settings.ns = "apps";
+    r->settings.region = "eu";
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n"), .hold = true}));
+    assert_asked(r, 0, "?index=0&topic=Job%3Amy%20web&topic=Evaluation&namespace=apps&region=eu ");
+}
+
+static void goes_on_where_the_journal_stands(void **state)
+{
+    struct rig *r = *state;
+    r->in.resume = (struct ingest_resume){.known = true, .index = 41, .last = 44};
+    r->in.stop_after_messages = 1;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(41, "a") "\n"), .hold = true}));
+    assert_asked(r, 0, "?index=41&");
+    assert_told(r, "attached\nmessage 41 Job/a\n");
+}
+
+/* ---- lines ---- */
+
+static void hands_on_messages_byte_for_byte(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_messages = 2;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\n{}\n" LINE(3, "b")),
+                        .pause_ms = 30,
+                        .then = STR("\n"),
+                        .hold = true}));
+    assert_told(r, "attached\nmessage 3 Job/a\nmessage 3 Job/b\n");
+    assert_string_equal(buf_cstr(&r->in.raw), LINE(3, "a") "\n" LINE(3, "b") "\n");
+    assert_int_equal(r->in.heartbeats, 2);
+}
+
+static void attaches_on_a_message_without_a_heartbeat_before(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_messages = 1;
+    run_rig(r, ANSWERS({.first = STR("HTTP/1.1 200 OK\r\n\r\n" LINE(3, "a") "\n"), .hold = true}));
+    assert_told(r, "attached\nmessage 3 Job/a\n");
+}
+
+static void flushes_what_came_before_it_waits(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_messages = 1;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\n"), .hold = true}));
+    assert_true(r->in.flushes >= 1);
+}
+
+static void tells_a_line_that_cannot_be_read_and_goes_on(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_messages = 2;
+    run_rig(
+        r, ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\n{\"Events\":[{]}\n" LINE(4, "b") "\n"),
+                    .hold = true}));
+    assert_int_equal(r->in.malformed, 1);
+    assert_int_equal(r->in.messages, 2);
+    assert_string_equal(buf_cstr(&r->in.raw),
+                        LINE(3, "a") "\n{\"Events\":[{]}\n" LINE(4, "b") "\n");
+}
+
+static void text_that_is_followed_by_more_was_a_message(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_messages = 2;
+    run_rig(r,
+            ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\noops\n\nagain\n" LINE(4, "b") "\n"),
+                     .hold = true}));
+    assert_told(r, "attached\nmessage 3 Job/a\nmalformed 4: not JSON\nmalformed 5: not JSON\n"
+                   "message 4 Job/b\n");
+}
+
+static void text_that_is_followed_by_a_close_is_the_reason_for_it(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_backoffs = 1;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\nsome error\n\n")}));
+    assert_int_equal(r->in.malformed, 0);
+    assert_detail(r, "the stream ended with \"some error\"");
+}
+
+static void tells_that_it_was_too_slow(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_backoffs = 1;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\nevent dropped from buffer")}));
+    assert_detail(r, "too slow a reader");
+    assert_detail(r, "event_buffer_size");
+}
+
+static void does_not_journal_half_a_line(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_backoffs = 1;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\n{\"Events\":[{\"Ind")}));
+    assert_told(r, "attached\nmessage 3 Job/a\nbackoff\n");
+    assert_detail(r, "in the middle of a line");
+}
+
+static void bounds_text_that_may_be_last_words(void **state)
+{
+    struct rig *r = *state;
+    struct buf flood = {0};
+    buf_append_cstr(&flood, HEAD "{}\n");
+    for (int i = 0; i < 20000; i++)
+        buf_printf(&flood, "text %05d\n", i);
+    r->in.stop_after_backoffs = 1;
+    run_rig(r, ANSWERS({.first = buf_str(&flood)}));
+    assert_in_range(r->in.malformed, 20000 - 64 * 1024 / 11, 19999);
+    buf_fini(&flood);
+}
+
+static void drops_doubles_of_a_server_that_filters_by_several_keys(void **state)
+{
+    struct rig *r = *state;
+    r->settings.filter_at = NOMAD_FILTER_AT_SERVER;
+    r->topics[0] = "Job:a";
+    r->topics[1] = "Job:b";
+    r->settings.topics.n = 2;
+    r->in.stop_after_messages = 1;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n{\"Events\":[" EVENT(3, "a") "," EVENT(
+                            3, "a") "," EVENT(3, "b") "],\"Index\":3}\n"),
+                        .hold = true}));
+    assert_told(r, "attached\nmessage 3 Job/a,Job/b\n");
+}
+
+/* ---- start: now ---- */
+
+static void start_now_leaves_out_what_was_there(void **state)
+{
+    struct rig *r = *state;
+    r->in.start = SOURCE_START_NOW;
+    r->in.stop_after_messages = 1;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(7, "old") "\n" LINE(7, "old2") "\n"),
+                        .pause_ms = 50,
+                        .then = STR(LINE(8, "new") "\n"),
+                        .hold = true}));
+    assert_asked(r, 0, "?index=9223372036854775807&");
+    assert_told(r, "attached\nmessage 8 Job/new\n");
+}
+
+static void start_now_takes_all_where_nothing_was_there(void **state)
+{
+    struct rig *r = *state;
+    r->in.start = SOURCE_START_NOW;
+    r->in.stop_after_messages = 1;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n"),
+                        .pause_ms = 800,
+                        .then = STR(LINE(1, "first") "\n"),
+                        .hold = true}));
+    assert_told(r, "attached\nmessage 1 Job/first\n");
+}
+
+static void start_now_loses_nothing_to_a_reconnect(void **state)
+{
+    struct rig *r = *state;
+    r->in.start = SOURCE_START_NOW;
+    r->in.stop_after_messages = 1;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(7, "old") "\n")},
+                       {.first = STR(HEAD "{}\n" LINE(7, "old") "\n" LINE(8, "missed") "\n" LINE(
+                            9, "new") "\n"),
+                        .hold = true}));
+    assert_asked(r, 1, "?index=7&");
+    assert_told(r, "attached\nbackoff\nattached\nmessage 8 Job/missed\nmessage 9 Job/new\n");
+}
+
+static void start_now_survives_a_rebuilt_cluster(void **state)
+{
+    struct rig *r = *state;
+    r->in.start = SOURCE_START_NOW;
+    r->in.stop_after_messages = 2;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(700, "old") "\n")},
+                       {.first = STR(HEAD "{}\n" LINE(5, "young") "\n" LINE(6, "new") "\n"),
+                        .hold = true}));
+    assert_told(r, "attached\nbackoff\nattached\nmessage 5 Job/young\nmessage 6 Job/new\n");
+}
+
+/* ---- connections ---- */
+
+static void reconnects_at_once_after_a_stream_that_brought_something(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_attached = 2;
+    int64_t before = clock_mono_ms();
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\n")},
+                       {.first = STR(HEAD "{}\n"), .hold = true}));
+    assert_in_range(clock_mono_ms() - before, 0, 110);
+}
+
+static void waits_longer_and_longer_where_nothing_comes(void **state)
+{
+    struct rig *r = *state;
+    r->in.stop_after_attached = 4;
+    int64_t before = clock_mono_ms();
+    /* The second and third bring nothing newer: waits of 125..250 and 250..500 ms. */
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\n")},
+                       {.first = STR(HEAD "{}\n" LINE(3, "a") "\n")},
+                       {.first = STR(HEAD "{}\n" LINE(3, "a") "\n")},
+                       {.first = STR(HEAD "{}\n"), .hold = true}));
+    assert_in_range(clock_mono_ms() - before, 370, 1500);
+}
+
+static void goes_to_the_next_server(void **state)
+{
+    struct rig *r = *state;
+    struct stub_answer gone = {.first = STR("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")};
+    struct stub_server *first = stub_start(&gone, 1);
+    r->in.stop_after_attached = 1;
+    r->servers[0] = first->url;
+    r->servers[1] = NULL; /* run_rig fills it */
+    r->settings.servers.n = 2;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n"), .hold = true}));
+    assert_told(r, "backoff\nattached\n");
+    assert_int_equal(first->n_requests, 1);
+    stub_stop(&first);
+}
+
+static void leaves_a_silent_server(void **state)
+{
+    struct rig *r = *state;
+    r->settings.silence_ms = 300;
+    r->in.stop_after_backoffs = 1;
+    int64_t before = clock_mono_ms();
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n"), .hold = true}));
+    assert_in_range(clock_mono_ms() - before, 300, 1500);
+    assert_detail(r, "silent for ");
+}
+
+static void leaves_a_server_that_never_answers(void **state)
+{
+    struct rig *r = *state;
+    r->settings.connect_timeout_ms = 150;
+    r->in.stop_after_backoffs = 1;
+    run_rig(r, ANSWERS({.first = STR(""), .hold = true}));
+    assert_detail(r, "nothing came within");
+    assert_int_equal(r->in.attached, 0);
+}
+
+static void stops_in_the_middle_of_a_flood(void **state)
+{
+    struct rig *r = *state;
+    struct buf flood = {0};
+    buf_append_cstr(&flood, HEAD);
+    for (int i = 0; i < 40000; i++)
+        buf_append_cstr(&flood, LINE(3, "a") "\n");
+    r->in.stop_after_messages = 1;
+    run_rig(r, ANSWERS({.first = buf_str(&flood)}));
+    assert_in_range(r->in.messages, 1, 20000);
+    buf_fini(&flood);
+}
+
+static void ends_with_the_error_of_ingest(void **state)
+{
+    struct rig *r = *state;
+    r->in.refuse = true;
+    run_rig(r, ANSWERS({.first = STR(HEAD "{}\n" LINE(3, "a") "\n"), .hold = true}));
+    assert_int_equal(r->rc, -1);
+    assert_string_equal(r->err.msg, "the fake refuses");
+}
+
+/* ---- settings ---- */
+
+static struct event job(const char *key, const char *ns)
+{
+    return (struct event){.topic = STR("Job"), .key = str_from(key), .ns = str_from(ns)};
+}
+
+static void filters_as_nomad_does(void **state)
+{
+    struct rig *r = *state;
+    assert_null(nomad_source.filter(&r->settings));
+    r->topics[0] = "Job:web";
+    r->settings.ns = "apps";
+    struct filter *f = nomad_source.filter(&r->settings);
+    struct event mine = job("web", "apps"), none = job("web", ""), other = job("web", "default"),
+                 db = job("db", "apps");
+    assert_true(filter_match(f, &mine));
+    assert_true(filter_match(f, &none));
+    assert_false(filter_match(f, &other));
+    assert_false(filter_match(f, &db));
+    filter_free(&f);
+    r->settings.filter_at = NOMAD_FILTER_AT_SERVER;
+    assert_null(nomad_source.filter(&r->settings));
+}
+
+/* `file` owns what `out` points to. */
+static size_t problems_of(const char *yaml, struct settings **file, struct nomad_settings *out)
+{
+    *file = settings_parse("test", yaml, strlen(yaml));
+    const struct settings_node *root = settings_root(*file);
+    if (settings_apply(*file, root, "source", nomad_source.rows, NULL, out) == 0)
+        nomad_source.check(*file, root, out);
+    return settings_problems(*file);
+}
+
+static void has_defaults_that_work(void **state)
+{
+    (void)state;
+    struct settings *file;
+    struct nomad_settings s = {0};
+    assert_int_equal(problems_of("servers: [http://127.0.0.1:4646]\n", &file, &s), 0);
+    assert_int_equal(s.filter_at, NOMAD_FILTER_AT_BRIDGE);
+    assert_int_equal(nomad_source.start(&s), SOURCE_START_SNAPSHOT);
+    assert_int_equal(s.silence_ms, 95000);
+    assert_int_equal(s.connect_timeout_ms, 5000);
+    assert_null(s.token);
+    assert_null(nomad_source.filter(&s));
+    settings_free(&file);
+}
+
+static void refuses_settings_that_cannot_work(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "token: x\n",
+        "servers: [nomad:4646]\n",
+        "servers: [http://n:4646]\ntoken: \"a\\nb\"\n",
+        "servers: [http://n:4646]\ntopics: [\":x\"]\n",
+        "servers: [http://n:4646]\nnamespace: \"\"\n",
+        "servers: [http://n:4646]\nfilter_at: server\ntopics: [\"Job:a:b\"]\n",
+        "servers: [http://n:4646]\nfilter_at: server\ntopics: [Job, \"Job:a\"]\n",
+        "servers: [http://n:4646]\nsilence: 10ms\n",
+    };
+    static const char right[] = "servers: [http://n:4646]\nfilter_at: server\n"
+                                "topics: [Job, \"JobX:a\"]\n";
+    struct settings *file;
+    struct nomad_settings s;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        assert_int_equal(problems_of(wrong[i], &file, &s), 1);
+        settings_free(&file);
+    }
+    assert_int_equal(problems_of(right, &file, &s), 0);
+    settings_free(&file);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up_rig, tear_down_rig)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(asks_for_everything_and_filters_here),
+        TEST(asks_for_what_is_named_where_the_server_filters),
+        TEST(goes_on_where_the_journal_stands),
+        TEST(hands_on_messages_byte_for_byte),
+        TEST(attaches_on_a_message_without_a_heartbeat_before),
+        TEST(flushes_what_came_before_it_waits),
+        TEST(tells_a_line_that_cannot_be_read_and_goes_on),
+        TEST(text_that_is_followed_by_more_was_a_message),
+        TEST(text_that_is_followed_by_a_close_is_the_reason_for_it),
+        TEST(tells_that_it_was_too_slow),
+        TEST(does_not_journal_half_a_line),
+        TEST(bounds_text_that_may_be_last_words),
+        TEST(drops_doubles_of_a_server_that_filters_by_several_keys),
+        TEST(start_now_leaves_out_what_was_there),
+        TEST(start_now_takes_all_where_nothing_was_there),
+        TEST(start_now_loses_nothing_to_a_reconnect),
+        TEST(start_now_survives_a_rebuilt_cluster),
+        TEST(reconnects_at_once_after_a_stream_that_brought_something),
+        TEST(waits_longer_and_longer_where_nothing_comes),
+        TEST(goes_to_the_next_server),
+        TEST(leaves_a_silent_server),
+        TEST(leaves_a_server_that_never_answers),
+        TEST(stops_in_the_middle_of_a_flood),
+        TEST(ends_with_the_error_of_ingest),
+        TEST(filters_as_nomad_does),
+        TEST(has_defaults_that_work),
+        TEST(refuses_settings_that_cannot_work),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
