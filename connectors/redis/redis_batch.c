@@ -1,0 +1,139 @@
+/* redis_batch.c - from a batch of events to the arguments of redis_script_publish. */
+#include "connectors/redis/redis_batch.h"
+
+#include "bridge/base/clock.h"
+#include "bridge/base/hash.h"
+#include "connectors/redis/redis_script.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+enum { SLOTS = 2 * REDIS_BATCH_EVENTS_MAX, NAMES_KEEP = 1 << 20 };
+
+void redis_batch_fini(struct redis_batch *plan)
+{
+    buf_fini(&plan->names);
+    buf_fini(&plan->scratch);
+}
+
+static struct str stream_name(const struct redis_batch *plan, const struct redis_stream *stream)
+{
+    return (struct str){plan->names.p + stream->name_at, stream->name_len};
+}
+
+/* The stream whose name was just appended to `names` at `name_at`; made where it is new. */
+static struct redis_stream *find_stream(struct redis_batch *plan, size_t name_at)
+{
+    struct str name = {plan->names.p + name_at, plan->names.len - name_at};
+    size_t slot = hash64(HASH64_START, name.p, name.len) % SLOTS;
+    for (; plan->slots[slot] != 0; slot = (slot + 1) % SLOTS) {
+        struct redis_stream *known = &plan->streams[plan->slots[slot] - 1];
+        if (str_eq(stream_name(plan, known), name)) {
+            plan->names.len = name_at;
+            return known;
+        }
+    }
+    struct redis_stream *stream = &plan->streams[plan->n_streams++];
+    *stream = (struct redis_stream){.name_at = name_at, .name_len = name.len};
+    plan->slots[slot] = (uint16_t)plan->n_streams;
+    return stream;
+}
+
+/* The position, or the stream's last id plus one where that is not greater. */
+static void give_id(struct redis_stream *stream, const struct event *event)
+{
+    bool greater = event->pos_index > stream->ms ||
+                   (event->pos_index == stream->ms && event->ordinal > stream->seq);
+    if (greater) {
+        stream->ms = event->pos_index;
+        stream->seq = event->ordinal;
+    } else if (++stream->seq == 0) {
+        stream->ms++;
+    }
+}
+
+void redis_batch_plan(struct redis_batch *plan, const struct template *stream,
+                      const struct batch *batch)
+{
+    assert(batch->n <= REDIS_BATCH_EVENTS_MAX);
+    plan->n_streams = 0;
+    if (plan->names.cap > NAMES_KEEP)
+        buf_fini(&plan->names);
+    buf_clear(&plan->names);
+    memset(plan->slots, 0, sizeof plan->slots);
+    for (size_t i = 0; i < batch->n; i++) {
+        size_t name_at = plan->names.len;
+        template_render(stream, batch->source, batch->events[i], &plan->names);
+        struct redis_stream *to = find_stream(plan, name_at);
+        give_id(to, batch->events[i]);
+        plan->entries[i] = (struct redis_entry){.ms = to->ms, .seq = to->seq};
+        if (to->count++ == 0)
+            to->first = (uint16_t)i;
+        else
+            plan->entries[to->last].next = (uint16_t)i;
+        to->last = (uint16_t)i;
+    }
+}
+
+static void add_scratch(struct redis_batch *plan, struct redis_command *cmd)
+{
+    redis_command_add(cmd, buf_str(&plan->scratch));
+    buf_clear(&plan->scratch);
+}
+
+static void add_event(struct redis_batch *plan, const struct redis_entry *entry,
+                      const struct batch *batch, const struct event *event,
+                      struct redis_command *cmd)
+{
+    buf_printf(&plan->scratch, "%" PRIu64 "-%" PRIu64, entry->ms, entry->seq);
+    add_scratch(plan, cmd);
+    event_append_id(&plan->scratch, batch->source, batch->journal_id, event);
+    add_scratch(plan, cmd);
+    redis_command_add_ref(cmd, event->topic);
+    redis_command_add_ref(cmd, event->type);
+    redis_command_add_ref(cmd, event->key);
+    redis_command_add_ref(cmd, event->ns);
+    char time[CLOCK_TEXT_MAX];
+    clock_format(event->time_us != 0 ? event->time_us : event->arrival_us, time);
+    redis_command_add_cstr(cmd, time);
+    redis_command_add_ref(cmd, event->data);
+}
+
+void redis_batch_command(struct redis_batch *plan, const struct redis_publish *publish,
+                         const struct batch *batch, struct redis_command *cmd)
+{
+    size_t keys = 2 + plan->n_streams;
+    redis_command_begin(cmd, 3 + keys + REDIS_PUBLISH_FIXED_ARGS + plan->n_streams +
+                                 REDIS_PUBLISH_EVENT_ARGS * batch->n);
+    redis_command_add_cstr(cmd, "EVALSHA");
+    redis_command_add_cstr(cmd, publish->sha);
+    redis_command_add_u64(cmd, keys);
+    redis_command_add_cstr(cmd, publish->checkpoint_key);
+    redis_command_add_cstr(cmd, publish->owner_key);
+    for (size_t i = 0; i < plan->n_streams; i++)
+        redis_command_add_ref(cmd, stream_name(plan, &plan->streams[i]));
+    redis_command_add_ref(cmd, publish->owner);
+    redis_command_add_ref(cmd, publish->expected);
+    redis_command_add_ref(cmd, publish->next);
+    redis_command_add_u64(cmd, publish->max_entries);
+    redis_command_add_ref(cmd, batch->source);
+    buf_clear(&plan->scratch);
+    for (size_t i = 0; i < plan->n_streams; i++) {
+        const struct redis_stream *stream = &plan->streams[i];
+        redis_command_add_u64(cmd, stream->count);
+        uint16_t at = stream->first;
+        for (uint16_t n = 0; n < stream->count; n++, at = plan->entries[at].next)
+            add_event(plan, &plan->entries[at], batch, batch->events[at], cmd);
+    }
+}
+
+size_t redis_batch_oversized(const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->n; i++) {
+        const struct event *event = batch->events[i];
+        if (event->data.len > REDIS_BULK_MAX || event->key.len > REDIS_BULK_MAX)
+            return i;
+    }
+    return batch->n;
+}
