@@ -1,0 +1,1 @@
+"""The tests' own rig: real servers, stand-ins, readers and the oracle (README.md)."""
