@@ -27,7 +27,7 @@ static uint32_t crc32c_table(uint32_t crc, const unsigned char *p, size_t len)
 
 /* The crc32 instruction gives a result every cycle but takes three: three lanes side by side keep
  * it busy. */
-enum { LANE = 1024 };
+#define LANE ((size_t)1024)
 
 /* x^(8·LANE-33) and x^(16·LANE-33) modulo the polynomial, bits reflected: a carry-less product with
  * them, reduced by the crc32 instruction, moves a CRC over one and two lanes (Gopal et al., "Fast
@@ -52,7 +52,7 @@ __attribute__((target("sse4.2,pclmul"))) static uint32_t
 crc32c_sse(uint32_t crc, const unsigned char *p, size_t len)
 {
     uint64_t a = crc;
-    for (; len >= (size_t)3 * LANE; len -= (size_t)3 * LANE, p += 3 * LANE) {
+    for (; len >= 3 * LANE; len -= 3 * LANE, p += 3 * LANE) {
         uint64_t b = 0, c = 0;
         for (size_t i = 0; i < LANE; i += 8) {
             a = _mm_crc32_u64(a, word_at(p + i));

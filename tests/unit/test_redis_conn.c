@@ -42,7 +42,7 @@ static void *peer_run(void *arg)
 static void peer_start(struct peer *peer)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    snprintf(peer->path, sizeof peer->path, "/tmp/busbar-test-redis.%d", (int)getpid());
+    snprintf(peer->path, sizeof peer->path, P_tmpdir "/busbar-test-redis.%d", (int)getpid());
     memcpy(addr.sun_path, peer->path, sizeof peer->path);
     unlink(peer->path);
     peer->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -121,10 +121,10 @@ static void nobody_there_is_told_with_the_place(void **state)
 {
     struct redis_conn *conn = NULL;
     struct err err;
-    struct redis_endpoint nowhere = {.path = "/tmp/busbar-test-redis.none"};
+    struct redis_endpoint nowhere = {.path = P_tmpdir "/busbar-test-redis.none"};
     assert_int_equal(redis_conn_open(&conn, &nowhere, 150, *state, &err), -1);
     assert_int_equal(err.kind, ERR_RETRY);
-    assert_non_null(strstr(err.msg, "connect /tmp/busbar-test-redis.none"));
+    assert_non_null(strstr(err.msg, "connect " P_tmpdir "/busbar-test-redis.none"));
     struct redis_endpoint refused = {.host = "127.0.0.1", .port = 1};
     assert_int_equal(redis_conn_open(&conn, &refused, 150, *state, &err), -1);
     assert_non_null(strstr(err.msg, "connect 127.0.0.1:1: "));
