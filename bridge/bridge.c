@@ -10,8 +10,10 @@
 static void on_news(void *arg)
 {
     struct bridge *b = arg;
+    pthread_mutex_lock(&b->news_lock);
     if (b->news != NULL)
         b->news(b->news_arg);
+    pthread_mutex_unlock(&b->news_lock);
 }
 
 static void on_ended(void *arg)
@@ -28,6 +30,7 @@ int bridge_open(struct bridge **out, const struct setup *setup, struct err *err)
     b->started_us = clock_wall_us();
     b->end = stop_new();
     b->metrics = metrics_all_new();
+    pthread_mutex_init(&b->news_lock, NULL);
     arrival_init(&b->arrival, setup->n_sources);
     b->world = (struct pipeline_world){
         .setup = setup,
@@ -86,6 +89,7 @@ void bridge_close(struct bridge **bridge)
         pipeline_close(&b->pipelines[i]);
     free(b->pipelines);
     arrival_fini(&b->arrival);
+    pthread_mutex_destroy(&b->news_lock);
     metrics_all_free(&b->metrics);
     stop_free(&b->end);
     free(b);
@@ -114,8 +118,10 @@ int64_t bridge_arrival_horizon(struct bridge *b)
 
 void bridge_on_news(struct bridge *b, void (*fn)(void *arg), void *arg)
 {
+    pthread_mutex_lock(&b->news_lock);
     b->news = fn;
     b->news_arg = arg;
+    pthread_mutex_unlock(&b->news_lock);
 }
 
 struct metrics_all *bridge_metrics(struct bridge *b)

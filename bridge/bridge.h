@@ -40,8 +40,8 @@ struct journal *bridge_journal(const struct bridge *bridge, size_t i);
 /* All events with arrival_us up to this are readable in their journals: merging sources by arrival
  * is exact up to here, and what lies behind it can only get larger arrival times. */
 int64_t bridge_arrival_horizon(struct bridge *bridge);
-/* `fn` runs after each commit of any source, on that source's thread; it must not block. Set before
- * the bridge starts, one only. */
+/* `fn` runs after each commit of any source, on that source's thread; it must not block. One only;
+ * NULL takes it away, and it does not run any more once that returns. */
 void bridge_on_news(struct bridge *bridge, void (*fn)(void *arg), void *arg);
 
 struct metrics_all *bridge_metrics(struct bridge *bridge);

@@ -6,6 +6,8 @@
 #include "bridge/bridge.h"
 #include "bridge/pipeline.h"
 
+#include <pthread.h>
+
 struct bridge {
     const struct setup *setup;
     int64_t started_us;
@@ -15,6 +17,7 @@ struct bridge {
     struct pipeline_world world;
     struct pipeline **pipelines;
     size_t n_pipelines;
+    pthread_mutex_t news_lock; /* held while `news` runs, so that taking it away waits for it */
     void (*news)(void *arg);
     void *news_arg;
 };
