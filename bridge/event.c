@@ -24,9 +24,9 @@ void event_append_id(struct buf *out, struct str source, uint64_t journal_id,
     case EVENT_SOURCE:
         break;
     }
-    char number[32];
-    int n = snprintf(number, sizeof number, "/%" PRIu64 "/", event->index);
-    buf_append(out, number, (size_t)n);
+    buf_append_char(out, '/');
+    buf_append_u64(out, event->index);
+    buf_append_char(out, '/');
     buf_append_str(out, event->topic);
     buf_append_char(out, '/');
     buf_append_str(out, event->ns);
@@ -34,15 +34,15 @@ void event_append_id(struct buf *out, struct str source, uint64_t journal_id,
     buf_append_str(out, event->key);
     buf_append_char(out, '/');
     buf_append_str(out, event->type);
-    n = snprintf(number, sizeof number, "/%" PRIu32, event->occurrence);
-    buf_append(out, number, (size_t)n);
+    buf_append_char(out, '/');
+    buf_append_u64(out, event->occurrence);
 }
 
 void event_append_position(struct buf *out, const struct event *event)
 {
-    char text[48];
-    int n = snprintf(text, sizeof text, "%" PRIu64 ".%" PRIu32, event->pos_index, event->ordinal);
-    buf_append(out, text, (size_t)n);
+    buf_append_u64(out, event->pos_index);
+    buf_append_char(out, '.');
+    buf_append_u64(out, event->ordinal);
 }
 
 static uint64_t hash_str(uint64_t hash, struct str s)

@@ -121,6 +121,17 @@ void buf_printf(struct buf *b, const char *fmt, ...)
     b->len += (size_t)n;
 }
 
+void buf_append_u64(struct buf *b, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    buf_append(b, digits + at, sizeof digits - at);
+}
+
 static void append_json_char(struct buf *b, unsigned char c)
 {
     switch (c) {

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* A view of bytes that somebody else owns; not terminated, may hold NUL. */
 struct str {
@@ -43,6 +44,8 @@ void buf_append_str(struct buf *b, struct str s);
 void buf_append_cstr(struct buf *b, const char *cstr);
 void buf_append_char(struct buf *b, char c);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Decimal; for where printf would cost too much. */
+void buf_append_u64(struct buf *b, uint64_t value);
 /* Appends `s` as a JSON string with its quotes; bytes that are not UTF-8 are kept as they are. */
 void buf_append_json(struct buf *b, struct str s);
 /* Drops the first `n` bytes. */

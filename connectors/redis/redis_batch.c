@@ -86,7 +86,9 @@ static void add_event(struct redis_batch *plan, const struct redis_entry *entry,
                       const struct batch *batch, const struct event *event,
                       struct redis_command *cmd)
 {
-    buf_printf(&plan->scratch, "%" PRIu64 "-%" PRIu64, entry->ms, entry->seq);
+    buf_append_u64(&plan->scratch, entry->ms);
+    buf_append_char(&plan->scratch, '-');
+    buf_append_u64(&plan->scratch, entry->seq);
     add_scratch(plan, cmd);
     event_append_id(&plan->scratch, batch->source, batch->journal_id, event);
     add_scratch(plan, cmd);

@@ -7,6 +7,7 @@
 #include "bridge/base/stop.h"
 #include "tests/unit/check.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,20 @@ static void buf_grows_and_keeps_what_it_holds(void **state)
     buf_consume(&b, 9998);
     assert_string_equal(buf_cstr(&b), "9,");
     buf_fini(&b);
+}
+
+static void numbers_are_appended_in_decimal(void **state)
+{
+    (void)state;
+    uint64_t numbers[] = {0, 9, 10, 1234567890, UINT64_MAX};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        struct buf ours = {0}, theirs = {0};
+        buf_append_u64(&ours, numbers[i]);
+        buf_printf(&theirs, "%" PRIu64, numbers[i]);
+        assert_string_equal(buf_cstr(&ours), buf_cstr(&theirs));
+        buf_fini(&ours);
+        buf_fini(&theirs);
+    }
 }
 
 static void json_strings_are_escaped(void **state)
@@ -172,6 +187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buf_grows_and_keeps_what_it_holds),
+        cmocka_unit_test(numbers_are_appended_in_decimal),
         cmocka_unit_test(json_strings_are_escaped),
         cmocka_unit_test(err_wrap_puts_nouns_before_and_stays_terminated),
         cmocka_unit_test(times_survive_text),
