@@ -333,6 +333,7 @@ struct stress {
     atomic_bool done;
     unsigned kind;
     uint64_t read, lost;
+    pthread_barrier_t *ready; /* all stand at the beginning before the first block is written */
 };
 
 /* Kind 0 keeps up, 1 lags, 2 jumps about. */
@@ -341,6 +342,7 @@ static void *stress_read(void *arg)
     struct stress *stress = arg;
     struct journal_reader *reader = journal_reader_new(stress->journal);
     uint64_t seq = journal_reader_seq(reader);
+    pthread_barrier_wait(stress->ready);
     struct block *block;
     struct err err;
     while (stress->kind == 1 && journal_first_seq(stress->journal) <= seq)
@@ -383,10 +385,13 @@ static void one_writes_three_read_while_the_oldest_goes(void **state)
     kit_pad = 2000;
     struct stress readers[STRESS_READERS];
     pthread_t threads[STRESS_READERS];
+    pthread_barrier_t ready;
+    pthread_barrier_init(&ready, NULL, STRESS_READERS + 1);
     for (unsigned i = 0; i < STRESS_READERS; i++) {
-        readers[i] = (struct stress){.journal = journal, .kind = i};
+        readers[i] = (struct stress){.journal = journal, .kind = i, .ready = &ready};
         pthread_create(&threads[i], NULL, stress_read, &readers[i]);
     }
+    pthread_barrier_wait(&ready);
     struct err err;
     for (int i = 0; i < STRESS_BLOCKS; i++) {
         kit_write(journal, 1 + (uint64_t)i % 12, 100);
@@ -401,6 +406,7 @@ static void one_writes_three_read_while_the_oldest_goes(void **state)
     for (unsigned i = 0; i < 2; i++)
         assert_int_equal(readers[i].read + readers[i].lost + 1, journal_next_seq(journal));
     assert_true(readers[1].lost > 0 && readers[2].read > 0);
+    pthread_barrier_destroy(&ready);
     journal_close(&journal);
 }
 
