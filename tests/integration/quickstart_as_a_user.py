@@ -1,0 +1,110 @@
+#!/usr/bin/python3
+"""deploy/quickstart as a user runs it: twice in a row, from another folder, every printed command as it stands, ctrl-C.
+
+With --real also against a real Nomad, Kafka and Redis (tests/servers/fetch must have run).
+"""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+QUICKSTART = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "quickstart"
+READY_WITHIN_S = 120
+
+
+def processes_with(mark: str) -> list[str]:
+    """The command lines of all processes that carry the mark in their environment."""
+    found = []
+    for folder in pathlib.Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def until_ready(process: subprocess.Popen) -> str:
+    """What it prints up to its last line."""
+    told, start = "", time.monotonic()
+    while "Ctrl-C" not in told:
+        line = process.stdout.readline()
+        assert line, f"it ended: {told}"
+        assert time.monotonic() - start < READY_WITHIN_S, f"not ready in time: {told}"
+        told += line
+    print(f"ready after {time.monotonic() - start:.1f} s")
+    return told
+
+
+def output_of(command: str, seconds: float) -> str:
+    """What the command prints within the time; it may run on, as curl -N does."""
+    shell = f"timeout {seconds} {command}"
+    return subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False).stdout
+
+
+def watch_every_exit(told: str) -> None:
+    """The printed commands, word by word."""
+    curl = re.search(r"^  (curl -N http://127\.0\.0\.1:\d+/events)$", told, re.MULTILINE)[1]
+    redis = re.search(r"^  (redis-cli .*)$", told, re.MULTILINE)[1]
+    kcat = re.search(r"^  (kcat .* -b .*)$", told, re.MULTILINE)[1]
+    until = time.monotonic() + 30
+    while True:
+        seen = {
+            "curl": '"Topic"' in output_of(curl, 3),
+            "redis-cli": '"Payload"' in output_of(redis, 3),
+            "kcat": '"Payload"' in output_of(kcat, 5),
+        }
+        if all(seen.values()):
+            return
+        assert time.monotonic() < until, f"nothing seen by {[k for k, v in seen.items() if not v]}\n{told}"
+
+
+def run_once(settings: dict | None = None) -> None:
+    mark = f"BUSBAR_QUICKSTART_TEST={uuid.uuid4()}"
+    environment = {k: v for k, v in os.environ.items() if k not in ("NOMAD_ADDR", "KAFKA_BROKERS", "REDIS_URL")}
+    environment |= dict([mark.split("=", 1)]) | (settings or {})
+    process = subprocess.Popen(
+        [QUICKSTART], cwd="/", env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        watch_every_exit(until_ready(process))
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+        process.communicate(timeout=20)
+        assert process.returncode == 0, process.returncode
+    finally:
+        process.kill()
+        process.wait()
+    time.sleep(0.5)
+    left = processes_with(mark)
+    assert not left, f"left running: {left}"
+
+
+def run_against_real_servers() -> None:
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+    from rig.kafka import Kafka
+    from rig.load import Load
+    from rig.nomad import Nomad
+    from rig.redis_server import Redis
+
+    with Nomad() as nomad, Kafka() as kafka, Redis() as redis, Load(nomad, rate=20):
+        run_once({"NOMAD_ADDR": nomad.address, "KAFKA_BROKERS": kafka.bootstrap, "REDIS_URL": redis.url})
+
+
+def main() -> int:
+    run_once()
+    run_once()
+    if "--real" in sys.argv[1:]:
+        run_against_real_servers()
+    print("quickstart: ok")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
