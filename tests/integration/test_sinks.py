@@ -1,5 +1,6 @@
 """Sinks that go away, come back, are taken over, refuse: nothing lost, nothing twice, and said what was not had."""
 
+import base64
 import json
 import shutil
 import time
@@ -14,6 +15,7 @@ from rig.oracle import compare
 from rig.proc import wait_until
 from rig.proxy import Proxy
 from rig.redis_server import Redis
+from rig.standin import HOLD, Standin, event_line, stream
 from rig.tap import Tap
 from rig.wire import sent_bytes
 
@@ -197,3 +199,36 @@ def test_the_mirror_resumes_where_a_client_left(upstream, source_name):
             time.sleep(0.5)
         frames += client.frames
     _assert_exact(source_name, tap, wire, from_sse(frames))
+
+
+def test_what_cannot_be_read_arrives_once_at_every_exit(kafka, redis, source_name):
+    """A malformed and an oversized line, told again after each reconnect and kill: one Busbar event each, bytes kept."""
+    bad = b'{"Events":[{"Index":8,\xff]}'
+    huge = event_line(9, size=33 << 20)
+    again = stream(event_line(7), bad + b"\n", huge, event_line(10), event_line(11), HOLD)
+    source = {"name": source_name, "type": "nomad", "servers": []}
+    with Standin(default=again) as server:
+        source["servers"] = [server.address]
+        config = {"name": "sinks", "sources": [source], "sinks": [_kafka(kafka), _redis(redis)]}
+        with Busbar(config) as busbar:
+            for turn in range(3):
+                busbar.wait_attached()
+                wait_until(lambda: all(s["index"] == 11 for s in busbar.status()["sources"][0]["sinks"]), 30, "both sinks at 11")
+                time.sleep(0.3)
+                if turn < 2:
+                    busbar.restart(hard=True)
+            with busbar.events(from_oldest=True) as client:
+                client.wait_frames(5)
+                frames = list(client.frames)
+    records = sorted((r for r in kafka.read_all() if r.topic.startswith(f"{source_name}.")), key=lambda r: r.topic)
+    values = {
+        "kafka": [r.value for r in records],
+        "redis": [f["data"] for name, entries in redis.read_streams().items() if name.startswith(f"{source_name}:") for _, f in entries],
+        "sse": [frame.data for frame in frames],
+    }
+    for where, found in values.items():
+        said = [json.loads(v)["Payload"] for v in found if json.loads(v)["Topic"] == "Busbar"]
+        assert len(found) == 5 and len(said) == 2, where
+        small, large = sorted(said, key=lambda payload: payload["Size"])
+        assert base64.b64decode(small["Base64"]) == bad and not small["Truncated"]
+        assert large["Size"] == len(huge) - 1 and large["Truncated"] and base64.b64decode(large["Base64"]) == huge[: 1 << 20]
