@@ -12,13 +12,14 @@
 enum { LOG_EVERY_MS = 10000, SYSLOG_ERR = 3 };
 
 /* librdkafka's own lines are for its developers: what matters to an operator comes back as an
- * error. Its errors are let through, one every ten seconds in this process. */
+ * error (a lost connection always does). Other errors are let through, one every ten seconds in
+ * this process. */
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 {
     static _Atomic int64_t next_ms;
     const char *name = rd_kafka_name(rk);
     int64_t now = clock_mono_ms(), next = atomic_load(&next_ms);
-    bool due = level <= SYSLOG_ERR && now >= next &&
+    bool due = level <= SYSLOG_ERR && strcmp(facility, "FAIL") != 0 && now >= next &&
                atomic_compare_exchange_strong(&next_ms, &next, now + LOG_EVERY_MS);
     if (due)
         log_warn("librdkafka", LOG_STR("client", name), LOG_STR("facility", facility),

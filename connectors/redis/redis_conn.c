@@ -51,6 +51,11 @@ static int wait_ready(const struct redis_conn *conn, short events, struct err *e
 
 /* ---- connecting ---- */
 
+static int not_there(const char *why, struct err *err)
+{
+    return err_set(err, ERR_RETRY, "%s: is Redis up, is url: right?", why);
+}
+
 /* The socket becomes writable when it is connected or refused; a stop ends the wait at once. */
 static int wait_connected(int fd, int timeout_ms, struct stop *stop, struct err *err)
 {
@@ -72,7 +77,7 @@ static int wait_connected(int fd, int timeout_ms, struct stop *stop, struct err 
     int failure = 0;
     socklen_t size = sizeof failure;
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size);
-    return failure == 0 ? 0 : err_set(err, ERR_RETRY, "%s", strerror(failure));
+    return failure == 0 ? 0 : not_there(strerror(failure), err);
 }
 
 /* A connected socket, or -1. */
@@ -86,7 +91,7 @@ static int dial(const struct sockaddr *addr, socklen_t len, const struct redis_c
     if (rc != 0 && errno == EINPROGRESS)
         rc = wait_connected(fd, conn->timeout_ms, conn->stop, err);
     else if (rc != 0)
-        err_set(err, ERR_RETRY, "%s", strerror(errno));
+        not_there(strerror(errno), err);
     if (rc != 0) {
         close(fd);
         return -1;
@@ -114,7 +119,7 @@ static int dial_tcp(const struct redis_endpoint *to, const struct redis_conn *co
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
     int rc = getaddrinfo(to->host, port, &hints, &found);
     if (rc != 0)
-        return err_set(err, ERR_RETRY, "resolve: %s", gai_strerror(rc));
+        return not_there(gai_strerror(rc), err);
     int fd = -1;
     for (struct addrinfo *a = found; a != NULL && fd < 0 && !stop_requested(conn->stop);
          a = a->ai_next)
