@@ -34,7 +34,7 @@ struct event {
     int64_t time_us;    /* the source's time, µs since 1970; 0 where it gives none */
     int64_t arrival_us; /* µs since 1970, strictly rising over all sources of one instance */
     enum event_origin origin;
-    bool repeat; /* seen before: no exit publishes it */
+    bool repeat; /* seen before, or left out by the source's own filter: no exit publishes it */
 };
 
 /* Names one event forever, the CloudEvents `id`: source/index/topic/namespace/key/type/occurrence;

@@ -35,8 +35,10 @@ struct journal_options {
 
 /* ---- writing: one thread ---- */
 
-/* Opens or makes; recovers: cuts the last segment at its first bad block (logged with what was
- * cut); takes a new journal id where the machine crashed (other boot id, not closed). Errors:
+/* Opens or makes; recovers: cuts what a crash left half-written behind the last sound block (logged
+ * with what was cut); a bad block with sound ones behind it stays and is told to readers as
+ * JOURNAL_LOST. Takes a new journal id where readers may have seen what is gone: the machine
+ * crashed (other boot id, not closed), `meta` or the end that a clean close had is missing. Errors:
  * ERR_FATAL, says what to do (locked by another process, newer format, no room, not writable). */
 int journal_open(struct journal **out, const struct journal_options *options, struct err *err);
 /* Syncs, marks as cleanly closed, frees. All readers must be closed before. NULL is fine. */
@@ -46,8 +48,9 @@ void journal_close(struct journal **journal);
  * construction. The block is written by journal_commit, or by itself when it has reached about 256
  * KiB (a larger single message makes a larger block). Of each event the writer fills all but `seq`
  * and `arrival_us`; `data` must lie within `raw`, the other strings are copied. arrival_us is the
- * first event's, the others follow by 1 µs each; it must exceed all earlier ones. Errors: ERR_RETRY
- * where the disk is full (nothing was appended), ERR_FATAL for other I/O errors. */
+ * first event's, the others follow by 1 µs each; it must exceed all earlier ones; n_events > 0.
+ * Errors: ERR_RETRY where the disk is full (nothing was appended), ERR_INPUT for a message of more
+ * than 512 MiB, ERR_FATAL for other I/O errors. */
 int journal_append(struct journal *journal, struct str raw, int64_t arrival_us,
                    const struct event *events, size_t n_events, struct err *err);
 /* Writes the block under construction, if any; readers see it from then on. */
