@@ -33,7 +33,7 @@ struct stub_server {
     pthread_t thread;
     bool joined;
     char url[64];
-    const struct stub_answer *answers; /* the last one is repeated */
+    struct stub_answer *answers; /* the last one is repeated */
     size_t n_answers;
     atomic_bool any_bytes; /* answer to the first bytes, whatever they are */
     atomic_size_t n_requests;
@@ -101,12 +101,15 @@ static inline void *stub_serve(void *arg)
     }
 }
 
+/* The answers are copied, what they point at is not: the thread may be in one of them until
+ * stub_stop. */
 static inline struct stub_server *stub_start(const struct stub_answer *answers, size_t n)
 {
     struct stub_server *s = mem_zalloc(sizeof *s);
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof at;
-    s->answers = answers;
+    s->answers = mem_alloc(n * sizeof *answers);
+    memcpy(s->answers, answers, n * sizeof *answers);
     s->n_answers = n;
     s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (s->fd < 0 || pipe(s->wake) != 0 || bind(s->fd, (struct sockaddr *)&at, len) != 0 ||
@@ -136,6 +139,7 @@ static inline void stub_stop(struct stub_server **server)
     close(s->fd);
     close(s->wake[0]);
     close(s->wake[1]);
+    free(s->answers);
     free(s);
     *server = NULL;
 }
