@@ -3,9 +3,11 @@
 import itertools
 
 import pytest
+from rig.feed import Feed
 from rig.kafka import Kafka
 from rig.nomad import Nomad
 from rig.redis_server import Redis
+from rig.standin import Answer, Standin
 
 _names = itertools.count(1)
 
@@ -34,6 +36,11 @@ def source_name():
     return f"s{next(_names)}"
 
 
-def of_source(arrivals, *names):
-    """The arrivals that belong to these sources, where servers are shared."""
-    return [a for a in arrivals if a.source in names]
+@pytest.fixture
+def feed(request):
+    """A stand-in that tells what the test says, to everybody from the beginning; a module's FEED_INDEX comes before its first."""
+    feed, answer = Feed(getattr(request.module, "FEED_INDEX", 100)), Answer()
+    answer.steps = feed
+    with Standin(answer) as server:
+        feed.address = server.address
+        yield feed

@@ -2,50 +2,15 @@
 
 import json
 import subprocess
-import threading
 import time
 import urllib.request
 
 import pytest
 from rig.busbar import Busbar
+from rig.feed import Feed
 from rig.http_stream import HttpStream
 from rig.proc import wait_until
 from rig.standin import HOLD, Answer, Standin, event_line, refusal
-
-
-class Feed:
-    """A Nomad that tells what the test says, when it says it, and all of it again at each connection."""
-
-    def __init__(self):
-        self._lines, self._news = [b"{}\n"], threading.Condition()
-        self.index = 100
-
-    def __iter__(self):
-        for at in range(1 << 30):
-            with self._news:
-                self._news.wait_for(lambda: at < len(self._lines))
-            yield self._lines[at]
-
-    def say(self, count: int = 1, **more) -> list[bytes]:
-        """As many events, each at an index of its own; their bytes."""
-        said = []
-        with self._news:
-            for _ in range(count):
-                self.index += 1
-                line = event_line(self.index, **more)
-                said.append(line[len(b'{"Events":[') : line.rindex(b'],"Index":')])
-                self._lines.append(line)
-            self._news.notify_all()
-        return said
-
-
-@pytest.fixture
-def feed():
-    feed, answer = Feed(), Answer()
-    answer.steps = feed
-    with Standin(answer) as server:
-        feed.address = server.address
-        yield feed
 
 
 def _config(*addresses: str, **http) -> dict:

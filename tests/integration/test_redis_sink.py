@@ -1,49 +1,24 @@
 """The Redis sink against real servers that lose, refuse, are full, are somebody else's."""
 
 import json
-import threading
 
 import pytest
 import redis as client
 from rig.busbar import Busbar
+from rig.feed import Feed
 from rig.proc import wait_until
 from rig.redis_server import Redis
-from rig.standin import Answer, Standin, event_line
+from rig.standin import event_line
 
 FIELDS = ["id", "source", "topic", "type", "key", "namespace", "time", "data"]
 MAX = 2**64 - 1
+FEED_INDEX = 10
 
 
-class Feed:
-    """A Nomad that tells what the test says, when it says it, and all of it again at each connection."""
-
-    def __init__(self):
-        self._lines, self._news = [b"{}\n"], threading.Condition()
-        self._next = 10
-
-    def __iter__(self):
-        for at in range(1 << 30):
-            with self._news:
-                self._news.wait_for(lambda: at < len(self._lines))
-            yield self._lines[at]
-
-    def say(self, count: int = 1, **more) -> int:
-        """As many events, each on a line and at an index of its own; the last index."""
-        with self._news:
-            for _ in range(count):
-                self._next += 1
-                self._lines.append(event_line(self._next, **more))
-            self._news.notify_all()
-        return self._next
-
-
-@pytest.fixture
-def feed():
-    feed, answer = Feed(), Answer()
-    answer.steps = feed
-    with Standin(answer) as server:
-        feed.address = server.address
-        yield feed
+def _say(feed: Feed, count: int = 1, **more) -> int:
+    """As many events; the last one's index."""
+    feed.say(count, **more)
+    return feed.index
 
 
 @pytest.fixture
@@ -68,7 +43,7 @@ def _wait_for(redis: Redis, busbar: Busbar, index: int, stream: str = "prod:Job"
 
 def test_an_entry_is_the_event(feed, own_redis):
     with Busbar(_config(feed, own_redis)) as busbar:
-        last = feed.say(key="wéb'1\\\"")
+        last = _say(feed, key="wéb'1\\\"")
         _wait_for(own_redis, busbar, last)
     ((entry_id, fields),) = own_redis.read_stream("prod:Job")
     assert entry_id == f"{last}-0" and list(fields) == FIELDS
@@ -79,9 +54,9 @@ def test_an_entry_is_the_event(feed, own_redis):
 
 def test_what_redis_lost_is_published_again_from_the_journal(feed, own_redis):
     with Busbar(_config(feed, own_redis)) as busbar:
-        _wait_for(own_redis, busbar, feed.say(300))
+        _wait_for(own_redis, busbar, _say(feed, 300))
         own_redis.client().flushall()
-        last = feed.say(10)
+        last = _say(feed, 10)
         _wait_for(own_redis, busbar, last)
         assert _indexes(own_redis) == list(range(11, last + 1))
         busbar.wait_log("Redis lost data")
@@ -91,13 +66,13 @@ def test_a_redis_that_went_back_gets_what_it_lost(feed, own_redis):
     """As after a failover to a replica that lagged: same owner, an older checkpoint, the last entries gone."""
     admin, checkpoint = own_redis.client(), "busbar:{prod}:t.cache:checkpoint"
     with Busbar(_config(feed, own_redis)) as busbar:
-        _wait_for(own_redis, busbar, feed.say(5))
+        _wait_for(own_redis, busbar, _say(feed, 5))
         earlier = admin.get(checkpoint)
         kept = len(own_redis.read_stream("prod:Job"))
-        _wait_for(own_redis, busbar, feed.say(5))
+        _wait_for(own_redis, busbar, _say(feed, 5))
         lost = [entry_id for entry_id, _ in own_redis.read_stream("prod:Job")[kept:]]
         admin.pipeline(transaction=True).set(checkpoint, earlier).xdel("prod:Job", *lost).execute()
-        last = feed.say(5)
+        last = _say(feed, 5)
         _wait_for(own_redis, busbar, last)
         assert _indexes(own_redis) == list(range(11, last + 1))
         busbar.wait_log("the checkpoint in Redis is another")
@@ -105,9 +80,9 @@ def test_a_redis_that_went_back_gets_what_it_lost(feed, own_redis):
 
 def test_a_flushed_script_is_loaded_again_at_once(feed, own_redis):
     with Busbar(_config(feed, own_redis)) as busbar:
-        _wait_for(own_redis, busbar, feed.say(5))
+        _wait_for(own_redis, busbar, _say(feed, 5))
         own_redis.client().script_flush()
-        last = feed.say(5)
+        last = _say(feed, 5)
         _wait_for(own_redis, busbar, last)
         assert _indexes(own_redis) == list(range(11, last + 1))
         assert not busbar.log_lines("sink_backoff")
@@ -134,7 +109,7 @@ def test_ids_go_on_behind_what_a_stream_had(feed, own_redis, last_id, wanted, de
     if deleted:
         own_redis.client().xdel("prod:Job", last_id)
     with Busbar(_config(feed, own_redis)) as busbar:
-        _wait_for(own_redis, busbar, feed.say())
+        _wait_for(own_redis, busbar, _say(feed))
     assert own_redis.read_stream("prod:Job")[-1][0] == wanted
 
 
@@ -150,8 +125,8 @@ def _put_last_id(redis: Redis) -> None:
 def test_a_stream_that_cannot_be_written_is_named_and_nothing_else_is_written(feed, own_redis, put, told):
     put(own_redis)
     with Busbar(_config(feed, own_redis)) as busbar:
-        feed.say(3, topic="Node")
-        last = feed.say(3)
+        _say(feed, 3, topic="Node")
+        last = _say(feed, 3)
         assert "prod:Job" in busbar.wait_log(told)
         own_redis.client().delete("prod:Job")
         busbar.restart()
@@ -163,10 +138,10 @@ def test_a_full_redis_is_waited_for_and_never_half_written(feed, own_redis):
     """maxmemory is met at many places of a batch; each batch is there whole or not at all."""
     admin, last = own_redis.client(), 0
     with Busbar(_config(feed, own_redis, max_entries=0)) as busbar:
-        _wait_for(own_redis, busbar, feed.say(5))
+        _wait_for(own_redis, busbar, _say(feed, 5))
         for room in range(0, 200000, 20000):
             admin.config_set("maxmemory", admin.info("memory")["used_memory"] + room)
-            last = feed.say(100, size=1000)
+            last = _say(feed, 100, size=1000)
         busbar.wait_log("raise Redis' maxmemory")
         admin.config_set("maxmemory", 0)
         _wait_for(own_redis, busbar, last)
@@ -175,12 +150,12 @@ def test_a_full_redis_is_waited_for_and_never_half_written(feed, own_redis):
 
 def test_a_replica_is_left_until_it_is_primary_again(feed, own_redis):
     with Redis() as other, Busbar(_config(feed, own_redis)) as busbar:
-        _wait_for(own_redis, busbar, feed.say(5))
+        _wait_for(own_redis, busbar, _say(feed, 5))
         own_redis.client().replicaof("127.0.0.1", other.port)
-        feed.say(5)
+        _say(feed, 5)
         busbar.wait_log("must lead to the primary")
         own_redis.client().replicaof("no", "one")
-        last = feed.say(5)
+        last = _say(feed, 5)
         _wait_for(own_redis, busbar, last)
         assert _indexes(own_redis) == list(range(11, last + 1))
 
@@ -191,11 +166,11 @@ def test_rights_that_are_missing_are_named_before_anything_is_written(feed, own_
     admin.execute_command("ACL", "SETUSER", "bus", "on", ">pw", "~busbar:*", "~prod:*", *rights.split())
     url = f"redis://bus:pw@127.0.0.1:{own_redis.port}"
     with Busbar(_config(feed, own_redis, url=url)) as busbar:
-        last = feed.say(5)
+        last = _say(feed, 5)
         _wait_for(own_redis, busbar, last)
         for right in ("set", "xtrim", "xadd"):
             admin.execute_command("ACL", "SETUSER", "bus", *rights.split(), f"-{right}")
-            last = feed.say(5)
+            last = _say(feed, 5)
             busbar.wait_log("+xadd +xtrim")
             assert _indexes(own_redis) == list(range(11, last - 4))
             admin.execute_command("ACL", "SETUSER", "bus", *rights.split())
@@ -225,9 +200,9 @@ def test_a_redis_that_cannot_be_used_is_told(feed, url, told):
 def test_an_argument_redis_will_not_take_is_rejected_and_the_rest_goes_on(feed, own_redis):
     own_redis.client().config_set("proto-max-bulk-len", 1 << 20)
     with Busbar(_config(feed, own_redis)) as busbar:
-        feed.say(3)
-        refused = feed.say(1, size=2 << 20)
-        last = feed.say(3)
+        _say(feed, 3)
+        refused = _say(feed, 1, size=2 << 20)
+        last = _say(feed, 3)
         _wait_for(own_redis, busbar, last)
     assert _indexes(own_redis) == [n for n in range(11, last + 1) if n != refused]
     ((_, fields),) = own_redis.read_stream("prod:Busbar")
@@ -236,7 +211,7 @@ def test_an_argument_redis_will_not_take_is_rejected_and_the_rest_goes_on(feed, 
 
 def test_streams_are_kept_to_about_max_entries(feed, own_redis):
     with Busbar(_config(feed, own_redis, max_entries=100)) as busbar:
-        last = feed.say(2000)
+        last = _say(feed, 2000)
         _wait_for(own_redis, busbar, last)
     kept = _indexes(own_redis)
     assert 100 <= len(kept) <= 300 and kept == list(range(last - len(kept) + 1, last + 1))
@@ -251,11 +226,11 @@ def test_a_cluster_is_followed_to_the_node_that_has_the_keys(feed):
             wait_until(lambda: b"cluster_state:ok" in _cluster_info(node), 30, "the cluster is up")
         tagged = {"cluster": True, "stream": "{%{source}}:%{topic}"}
         for seed in (a, b):
-            last = feed.say(5)
+            last = _say(feed, 5)
             with Busbar(_config(feed, seed, **tagged)) as busbar:
                 wait_until(lambda: last in _cluster_indexes(a, b), 20, busbar.log_tail())
         assert _cluster_indexes(a, b) == list(range(11, last + 1))
-        feed.say()
+        _say(feed)
         with Busbar(_config(feed, a)) as busbar:
             busbar.wait_log("set cluster: true")
 
