@@ -5,6 +5,7 @@
 #include "bridge/base/stop.h"
 #include "bridge/bridge_parts.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 static void on_news(void *arg)
@@ -40,6 +41,12 @@ int bridge_open(struct bridge **out, const struct setup *setup, struct err *err)
         .ended = on_ended,
         .arg = b,
     };
+    b->instance.fd = -1;
+    if (setup->n_sinks > 0 && instance_take(&b->instance, setup->journal_path, err) != 0) {
+        bridge_close(&b);
+        return -1;
+    }
+    b->world.instance = b->instance.id;
     b->pipelines = mem_zalloc(setup->n_sources * sizeof(struct pipeline *));
     for (size_t i = 0; i < setup->n_sources; i++) {
         if (pipeline_open(&b->pipelines[i], &b->world, i, err) != 0) {
@@ -88,6 +95,7 @@ void bridge_close(struct bridge **bridge)
     for (size_t i = 0; i < b->n_pipelines; i++)
         pipeline_close(&b->pipelines[i]);
     free(b->pipelines);
+    instance_release(&b->instance);
     arrival_fini(&b->arrival);
     pthread_mutex_destroy(&b->news_lock);
     metrics_all_free(&b->metrics);
@@ -109,6 +117,22 @@ const char *bridge_source_name(const struct bridge *b, size_t i)
 struct journal *bridge_journal(const struct bridge *b, size_t i)
 {
     return pipeline_journal(b->pipelines[i]);
+}
+
+void bridge_describe_source(struct bridge *b, size_t i, struct bridge_source *out)
+{
+    const struct setup_source *source = &b->setup->sources[i];
+    struct ingest_status status;
+    pipeline_source_status(b->pipelines[i], &status);
+    *out = (struct bridge_source){
+        .attached = status.state == SOURCE_ATTACHED,
+        .last_index = status.last_index,
+    };
+    if (source->ops->is_nomad != NULL)
+        out->is_nomad = source->ops->is_nomad(source->settings, &out->region);
+    if (source->ops->is_marathon != NULL)
+        out->is_marathon = source->ops->is_marathon(source->settings);
+    snprintf(out->server, sizeof out->server, "%s", status.server);
 }
 
 int64_t bridge_arrival_horizon(struct bridge *b)

@@ -37,6 +37,16 @@ void bridge_close(struct bridge **bridge);
 size_t bridge_sources(const struct bridge *bridge);
 const char *bridge_source_name(const struct bridge *bridge, size_t i);
 struct journal *bridge_journal(const struct bridge *bridge, size_t i);
+/* What a source is, and how it is. `region` lives as long as the bridge. */
+struct bridge_source {
+    bool is_nomad;      /* its messages are lines of a Nomad's event stream … */
+    const char *region; /* … of this region; NULL: not known */
+    bool is_marathon;   /* its events are a Marathon's */
+    bool attached;
+    uint64_t last_index; /* of the present epoch; 0: none */
+    char server[256];
+};
+void bridge_describe_source(struct bridge *bridge, size_t i, struct bridge_source *out);
 /* All events with arrival_us up to this are readable in their journals: merging sources by arrival
  * is exact up to here, and what lies behind it can only get larger arrival times. */
 int64_t bridge_arrival_horizon(struct bridge *bridge);
@@ -47,6 +57,12 @@ void bridge_on_news(struct bridge *bridge, void (*fn)(void *arg), void *arg);
 struct metrics_all *bridge_metrics(struct bridge *bridge);
 /* What GET /status answers, one JSON object. */
 void bridge_render_status(struct bridge *bridge, struct buf *out);
+/* `fn` adds to what it tells of source `i` (a json_t of jansson's: an object), on the thread that
+ * calls bridge_render_status, which is the only one to call this too while there may be such a
+ * call. One only; NULL takes it away. */
+struct json_t;
+void bridge_on_status(struct bridge *bridge, void (*fn)(void *arg, size_t i, struct json_t *source),
+                      void *arg);
 /* What GET /metrics answers; brings gauges up to date first. */
 void bridge_render_metrics(struct bridge *bridge, struct buf *out);
 /* True when every source is attached (or ended well) and every sink reachable; else `why` gets one

@@ -16,6 +16,7 @@ void event_append_id(struct buf *out, struct str source, uint64_t journal_id,
         buf_printf(out, "/malformed/%016" PRIx64, event->ident);
         return;
     case EVENT_OWN:
+    case EVENT_SNAPSHOT:
         buf_printf(out, "/%016" PRIx64 "/%" PRIu64, journal_id, event->seq);
         if (event->occurrence >
             0) /* a sink's own events share the seq of the event that they stand before */
@@ -26,6 +27,8 @@ void event_append_id(struct buf *out, struct str source, uint64_t journal_id,
     }
     buf_append_char(out, '/');
     buf_append_u64(out, event->index);
+    if (event->epoch > 0)
+        buf_printf(out, "~%" PRIu32, event->epoch);
     buf_append_char(out, '/');
     buf_append_str(out, event->topic);
     buf_append_char(out, '/');
@@ -47,19 +50,25 @@ void event_append_position(struct buf *out, const struct event *event)
 
 static uint64_t hash_str(uint64_t hash, struct str s)
 {
-    uint32_t len = (uint32_t)s.len;
-    return hash64(hash64(hash, &len, sizeof len), s.p, s.len);
+    return hash64(hash64_u32(hash, (uint32_t)s.len), s.p, s.len);
 }
 
 uint64_t event_hash(uint64_t index, struct str topic, struct str ns, struct str key,
                     struct str type, uint32_t occurrence)
 {
-    uint64_t hash = hash64(HASH64_START, &index, sizeof index);
+    uint64_t hash = hash64_u64(HASH64_START, index);
     hash = hash_str(hash, topic);
     hash = hash_str(hash, ns);
     hash = hash_str(hash, key);
     hash = hash_str(hash, type);
-    return hash64(hash, &occurrence, sizeof occurrence);
+    return hash64_u32(hash, occurrence);
+}
+
+uint64_t event_hash_bytes(uint64_t index, struct str type, struct str data, uint32_t occurrence)
+{
+    uint64_t hash = hash64_u64(HASH64_START, index);
+    hash = hash_str(hash_str(hash, type), data);
+    return hash64_u32(hash, occurrence);
 }
 
 bool event_next_filter_key(struct str *rest, struct str *key)

@@ -4,55 +4,35 @@
  * position and arrival time, and goes to the journal with its message. Continuity: after each
  * connection the first new event must be preceded by something known from before the last index (or
  * by all there is, where only one index is known), because only then the last index is whole in
- * what the source sent; else a Gap is said before it. */
-#include "bridge/ingest.h"
+ * what the source sent; else a Gap is said before it. Two threads write: the connector's, and the
+ * resync's between ingest_lock and ingest_unlock. */
+#include "bridge/ingest_internal.h"
 
 #include "bridge/base/clock.h"
 #include "bridge/base/hash.h"
 #include "bridge/base/log.h"
 #include "bridge/own.h"
-#include "bridge/seen.h"
 
 #include <inttypes.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    FLUSH_BYTES = 256 * 1024,
-    DISK_FULL_WAIT_MS = 500,
     CHECKPOINTS_WAIT_MS = 10000,
-    PASSED_EVERY_MS = 1000,
-};
-
-/* A whole message as it goes to the journal. */
-struct message {
-    struct str raw;
-    struct event *events;
-    size_t n_events;
-};
-
-struct ingest {
-    struct ingest_options o;
-    struct str source;
-    struct seen seen;
-    struct map tuples; /* how often each tuple was told at `tuples_index` on this connection */
-    uint64_t tuples_index;
-    struct journal_tail position;
-    struct event *events;
-    size_t events_cap;
-    size_t unflushed; /* bytes appended since the last commit */
-    bool attached;
-    bool proven; /* nothing is missing between the journal and this connection */
-    bool went_back;
-    int64_t passed_asked_ms;
-    pthread_mutex_t lock; /* guards status only */
-    struct ingest_status status;
 };
 
 /* ---- making one ---- */
+
+static void remember_event(struct ingest *in, const struct event *e)
+{
+    if (e->epoch > in->epoch) {
+        in->epoch = e->epoch;
+        seen_fini(&in->seen);
+    }
+    if (e->origin == EVENT_SOURCE || e->origin == EVENT_MALFORMED)
+        seen_add(&in->seen, e->index, e->ident);
+}
 
 static int replay_tail(struct ingest *in, struct journal_reader *reader, struct err *err)
 {
@@ -61,8 +41,7 @@ static int replay_tail(struct ingest *in, struct journal_reader *reader, struct 
         switch (journal_reader_next(reader, 0, &block, err)) {
         case JOURNAL_BLOCK:
             for (size_t i = 0; i < block->n_events; i++)
-                if (block->events[i].origin != EVENT_OWN)
-                    seen_add(&in->seen, block->events[i].index, block->events[i].ident);
+                remember_event(in, &block->events[i]);
             block_unref(&block);
             break;
         case JOURNAL_LOST:
@@ -76,16 +55,29 @@ static int replay_tail(struct ingest *in, struct journal_reader *reader, struct 
     }
 }
 
+/* Reads back until enough of the source's own events are known: a resync may have told many others
+ * since. */
 static int remember(struct ingest *in, struct err *err)
 {
     uint64_t first = journal_first_seq(in->o.journal), next = journal_next_seq(in->o.journal);
     struct journal_reader *reader = journal_reader_new(in->o.journal);
-    journal_reader_seek(reader, next - first > SEEN_MIN ? next - SEEN_MIN : first);
-    int rc = replay_tail(in, reader, err);
+    int rc = 0;
+    for (uint64_t back = SEEN_MIN;; back *= 4) {
+        uint64_t from = next - first > back ? next - back : first;
+        seen_fini(&in->seen);
+        journal_reader_seek(reader, from);
+        rc = replay_tail(in, reader, err);
+        if (rc != 0 || from == first || in->seen.n >= SEEN_MIN)
+            break;
+    }
     journal_reader_free(&reader);
     in->position = journal_tail(in->o.journal);
     arrival_raise(in->o.arrival, in->position.arrival_us);
     in->status.last_index = in->seen.last;
+    in->status.epoch = in->epoch;
+    in->next_seq = next;
+    latest_init(&in->latest, next);
+    ingest_set_epoch(in, in->epoch);
     return rc;
 }
 
@@ -95,6 +87,8 @@ int ingest_new(struct ingest **out, const struct ingest_options *options, struct
     in->o = *options;
     in->source = str_from(options->source);
     pthread_mutex_init(&in->lock, NULL);
+    pthread_mutex_init(&in->turn, NULL);
+    pthread_mutex_init(&in->writing, NULL);
     in->status.since_us = clock_wall_us();
     if (remember(in, err) != 0) {
         ingest_free(&in);
@@ -111,9 +105,13 @@ void ingest_free(struct ingest **ingest)
         return;
     seen_fini(&in->seen);
     map_fini(&in->tuples);
+    unchanged_fini(&in->unchanged);
+    latest_fini(&in->latest);
     filter_free(&in->o.filter);
     free(in->events);
     pthread_mutex_destroy(&in->lock);
+    pthread_mutex_destroy(&in->turn);
+    pthread_mutex_destroy(&in->writing);
     free(in);
     *ingest = NULL;
 }
@@ -133,25 +131,40 @@ enum source_start ingest_start(const struct ingest *in)
     return in->o.start;
 }
 
-/* True where some sink already has a checkpoint of this source: then `start` has nothing to say. */
-static bool any_checkpoint(struct ingest *in)
+/* Waits until every sink has said what it holds of this source. */
+static void learn_floor(struct ingest *in)
 {
-    bool any = false;
+    struct known_checkpoint known = {0};
     int64_t until = clock_mono_ms() + CHECKPOINTS_WAIT_MS;
-    while (!in->o.checkpoints(in->o.arg, &any) && !any && clock_mono_ms() < until)
+    while (!in->o.checkpoints(in->o.arg, &known) && clock_mono_ms() < until)
         if (stop_wait(in->o.stop, 20))
             break;
-    return any;
+    in->floor = known;
+    if (known.any && known.epoch > in->epoch)
+        ingest_set_epoch(in, known.epoch);
 }
 
 struct ingest_resume ingest_resume(struct ingest *in)
 {
+    if (in->seen.last == 0 && !in->floor.any) {
+        learn_floor(in);
+        in->first =
+            !in->floor.any && journal_next_seq(in->o.journal) == journal_first_seq(in->o.journal);
+    }
     struct ingest_resume r = {.last = in->seen.last};
     r.index = in->seen.previous > 0 ? in->seen.previous : in->seen.last;
-    r.known = in->seen.last > 0;
-    if (!r.known && in->o.start == SOURCE_START_NOW)
-        r.known = any_checkpoint(in);
+    r.known = in->seen.last > 0 || in->floor.any;
     return r;
+}
+
+uint64_t ingest_next_seq(const struct ingest *in)
+{
+    return in->next_seq;
+}
+
+uint64_t ingest_last_index(struct ingest *in)
+{
+    return in->seen.last > 0 || in->floor.epoch != in->epoch ? in->seen.last : in->floor.index;
 }
 
 /* ---- state ---- */
@@ -171,8 +184,9 @@ static void new_connection(struct ingest *in)
     map_clear(&in->tuples);
     in->tuples_index = 0;
     in->attached = true;
-    in->proven = in->seen.last == 0;
-    in->went_back = false;
+    in->proven = in->seen.last == 0 || in->o.by_bytes || in->o.no_replay || in->o.tells_state;
+    in->detached = in->seen.n > 0 && in->o.no_replay;
+    in->judgement = UNJUDGED;
     metrics_add(in->o.metrics, METRIC_CONNECTS, 1);
 }
 
@@ -218,26 +232,35 @@ void ingest_state(struct ingest *in, enum source_state state, const char *server
     if (state == SOURCE_ATTACHED)
         s->heard_us = s->since_us;
     pthread_mutex_unlock(&in->lock);
+    ingest_write_begin(in);
     if (state == SOURCE_ATTACHED)
         new_connection(in);
     else
         in->attached = false;
+    ingest_write_end(in);
     metrics_set(in->o.metrics, METRIC_ATTACHED, state == SOURCE_ATTACHED);
     if (news)
         log_state(in, state, server, detail);
 }
 
-static void heard(struct ingest *in)
+void ingest_set_epoch(struct ingest *in, uint32_t epoch)
+{
+    in->epoch = epoch;
+    metrics_set(in->o.metrics, METRIC_EPOCH, epoch);
+}
+
+void ingest_heard(struct ingest *in)
 {
     pthread_mutex_lock(&in->lock);
     in->status.heard_us = clock_wall_us();
     in->status.last_index = in->seen.last;
+    in->status.epoch = in->epoch;
     pthread_mutex_unlock(&in->lock);
 }
 
 void ingest_heartbeat(struct ingest *in)
 {
-    heard(in);
+    ingest_heard(in);
 }
 
 void ingest_get_status(struct ingest *in, struct ingest_status *out)
@@ -247,135 +270,86 @@ void ingest_get_status(struct ingest *in, struct ingest_status *out)
     pthread_mutex_unlock(&in->lock);
 }
 
-/* ---- to the journal ---- */
-
-static void set_position(struct ingest *in, struct event *e)
-{
-    if (e->index > in->position.pos_index) {
-        in->position.pos_index = e->index;
-        in->position.ordinal = 0;
-    } else {
-        in->position.ordinal++;
-    }
-    e->pos_index = in->position.pos_index;
-    e->ordinal = in->position.ordinal;
-}
-
-/* Waits a while for room on the disk, which is told once; false where it is time to stop or to give
- * up. */
-static bool wait_for_room(struct ingest *in, const struct err *err, bool *told)
-{
-    if (err->kind != ERR_RETRY)
-        return false;
-    if (!*told)
-        log_error("journal_full", LOG_STR("source", in->o.source), LOG_STR("err", err->msg),
-                  LOG_STR("hint", "make room on the disk; reading from the source has stopped"));
-    *told = true;
-    return !stop_wait(in->o.stop, DISK_FULL_WAIT_MS);
-}
-
-static void has_room(struct ingest *in, bool told)
-{
-    if (told)
-        log_info("journal_has_room", LOG_STR("source", in->o.source));
-}
-
-/* Appends; waits as long as the disk is full: a paused stream may become a gap, a dropped message
- * surely is one. */
-static int append(struct ingest *in, const struct message *m, struct err *err)
-{
-    for (size_t i = 0; i < m->n_events; i++)
-        set_position(in, &m->events[i]);
-    bool told = false;
-    for (;;) {
-        int64_t arrival = arrival_take(in->o.arrival, in->o.arrival_slot, m->n_events);
-        if (journal_append(in->o.journal, m->raw, arrival, m->events, m->n_events, err) == 0)
-            break;
-        if (!wait_for_room(in, err, &told))
-            return err_wrap(err, "journal of %s", in->o.source);
-    }
-    has_room(in, told);
-    in->unflushed += m->raw.len;
-    return in->unflushed >= FLUSH_BYTES ? ingest_flush(in, err) : 0;
-}
-
-int ingest_flush(struct ingest *in, struct err *err)
-{
-    if (in->unflushed > 0) {
-        bool told = false;
-        while (journal_commit(in->o.journal, err) != 0)
-            if (!wait_for_room(in, err, &told))
-                return err_wrap(err, "journal of %s", in->o.source);
-        has_room(in, told);
-        in->unflushed = 0;
-        arrival_readable(in->o.arrival, in->o.arrival_slot);
-        heard(in);
-        in->o.news(in->o.arg);
-    }
-    int64_t now = clock_mono_ms();
-    if (now - in->passed_asked_ms >= PASSED_EVERY_MS) {
-        in->passed_asked_ms = now;
-        journal_set_passed(in->o.journal, in->o.passed(in->o.arg));
-    }
-    if (journal_tick(in->o.journal, err) != 0)
-        return err_wrap(err, "journal of %s", in->o.source);
-    return 0;
-}
-
-/* Says something of Busbar's own in the stream: type with payload. */
-static int say(struct ingest *in, const char *type, struct str payload, uint64_t malformed_ident,
-               struct err *err)
-{
-    struct buf data = {0};
-    own_render(&data, type, in->source, in->seen.last, payload);
-    struct event e = own_event(type, in->source, buf_str(&data));
-    e.index = in->seen.last;
-    e.ident = hash64(malformed_ident, data.p, data.len);
-    if (malformed_ident != 0) {
-        e.origin = EVENT_MALFORMED;
-        e.ident = malformed_ident;
-    }
-    struct message m = {buf_str(&data), &e, 1};
-    int rc = append(in, &m, err);
-    buf_fini(&data);
-    return rc;
-}
-
-static int say_gap(struct ingest *in, uint64_t to, struct err *err)
-{
-    const char *reason =
-        "after a reconnect the source did not send anything known from before the last index, so "
-        "events between the two may be missing";
-    struct buf payload = {0};
-    own_gap_payload(&payload, in->seen.last, to, reason);
-    log_warn("gap", LOG_STR("source", in->o.source), LOG_INT("from", in->seen.last),
-             LOG_INT("to", to), LOG_STR("why", reason));
-    metrics_add(in->o.metrics, METRIC_GAPS, 1);
-    int rc = say(in, "Gap", buf_str(&payload), 0, err);
-    buf_fini(&payload);
-    in->proven = true;
-    return rc;
-}
-
 /* ---- messages ---- */
 
-static void note_went_back(struct ingest *in, uint64_t index)
+/* Tells something of an index below the last known one that is not known. */
+static bool is_unknown_before(const struct ingest *in, const struct found_event *f, uint64_t last)
 {
-    if (in->went_back)
-        return;
-    in->went_back = true;
-    log_warn("index_went_back", LOG_STR("source", in->o.source), LOG_INT("index", index),
-             LOG_INT("last", in->seen.last),
-             LOG_STR("hint", "a server that lags, or a rebuilt cluster: older indexes are taken "
-                             "for repeats; after a rebuild give the source a new name or journal"));
+    return f->index < last && f->late == FOUND_IN_TIME &&
+           !seen_has(&in->seen, event_hash(f->index, f->topic, f->ns, f->key, f->type, 0));
 }
 
-static void mark(struct ingest *in, const struct found_event *f, struct event *e)
+bool ingest_is_out_of_place(struct ingest *in, const struct found_event *events, size_t n_events)
+{
+    uint64_t last = ingest_last_index(in);
+    for (size_t i = 0; i < n_events && in->judgement == UNJUDGED; i++)
+        if (is_unknown_before(in, &events[i], last))
+            return true;
+    return false;
+}
+
+int ingest_started_over(struct ingest *in, struct err *err)
+{
+    ingest_write_begin(in);
+    in->judgement = STARTED_OVER;
+    in->last_before = ingest_last_index(in);
+    int rc = ingest_write_flush(in, err);
+    ingest_set_epoch(in, in->epoch + 1);
+    in->started_over = true;
+    seen_fini(&in->seen);
+    unchanged_clear(&in->unchanged);
+    map_clear(&in->tuples);
+    in->tuples_index = 0;
+    ingest_heard(in);
+    log_warn("index_started_over", LOG_STR("source", in->o.source),
+             LOG_INT("last", in->last_before), LOG_INT("epoch", in->epoch),
+             LOG_STR("note", "the leader's state is behind what was seen: a rebuilt cluster"));
+    ingest_write_end(in);
+    return rc;
+}
+
+void ingest_lags(struct ingest *in)
+{
+    in->judgement = LAGS;
+    if (in->seen.last == 0)
+        return; /* a new journal beside an old checkpoint begins like this */
+    log_warn("source_lags", LOG_STR("source", in->o.source), LOG_INT("last", ingest_last_index(in)),
+             LOG_STR("note", "this server is behind what was seen already; what it tells of that "
+                             "is taken for repeats"));
+}
+
+/* A tuple that is told again is another event: the next of its kind. */
+static void mark_by_bytes(struct ingest *in, struct event *e)
+{
+    if (in->tuples.used > SEEN_MIN)
+        map_clear(&in->tuples);
+    uint32_t *told = map_at(&in->tuples, event_hash_bytes(e->index, e->type, e->data, 0));
+    do
+        e->ident = event_hash_bytes(e->index, e->type, e->data, (*told)++);
+    while (seen_has(&in->seen, e->ident));
+    e->occurrence = (uint32_t)e->ident;
+}
+
+static void mark_by_tuple(struct ingest *in, const struct found_event *f, struct event *e)
 {
     if (f->index != in->tuples_index) {
         map_clear(&in->tuples);
         in->tuples_index = f->index;
     }
+    uint64_t tuple = event_hash(f->index, f->topic, f->ns, f->key, f->type, 0);
+    e->occurrence = (*map_at(&in->tuples, tuple))++;
+    e->ident = e->occurrence == 0
+                   ? tuple
+                   : event_hash(f->index, f->topic, f->ns, f->key, f->type, e->occurrence);
+    bool known = seen_has(&in->seen, e->ident);
+    e->repeat = known || (f->late != FOUND_LATE && seen_is_before(&in->seen, f->index)) ||
+                (f->late == FOUND_IN_TIME && in->judgement == LAGS && f->index < in->seen.last);
+    if (known && (f->index < in->seen.last || in->seen.previous == 0))
+        in->proven = true;
+}
+
+static void mark(struct ingest *in, const struct found_event *f, struct event *e)
+{
     *e = (struct event){
         .topic = f->topic,
         .type = f->type,
@@ -385,20 +359,13 @@ static void mark(struct ingest *in, const struct found_event *f, struct event *e
         .data = f->data,
         .index = f->index,
         .time_us = f->time_us,
+        .epoch = in->epoch,
         .origin = EVENT_SOURCE,
     };
-    uint64_t tuple = event_hash(f->index, f->topic, f->ns, f->key, f->type, 0);
-    e->occurrence = (*map_at(&in->tuples, tuple))++;
-    e->ident = e->occurrence == 0
-                   ? tuple
-                   : event_hash(f->index, f->topic, f->ns, f->key, f->type, e->occurrence);
-    e->repeat = seen_has(&in->seen, e->ident);
-    if (!e->repeat && seen_is_before(&in->seen, f->index)) {
-        e->repeat = true;
-        note_went_back(in, f->index);
-    }
-    if (e->repeat && (f->index < in->seen.last || in->seen.previous == 0))
-        in->proven = true;
+    if (in->o.by_bytes)
+        mark_by_bytes(in, e);
+    else
+        mark_by_tuple(in, f, e);
 }
 
 /* Marks all; returns how many are new. */
@@ -413,8 +380,19 @@ static size_t mark_all(struct ingest *in, const struct found_event *found, size_
         mark(in, &found[i], &in->events[i]);
         new_ones += !in->events[i].repeat;
     }
-    metrics_add(in->o.metrics, METRIC_REPEATS, n - new_ones);
+    metrics_count(in->o.metrics, METRIC_REPEATS, n - new_ones);
     return new_ones;
+}
+
+/* All that is new of a message comes late: it lies within what is known, whatever is missing behind
+ * that. */
+static bool is_all_late(const struct ingest *in, const struct found_event *found, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!in->events[i].repeat &&
+            (found[i].late != FOUND_LATE || found[i].index >= in->seen.last))
+            return false;
+    return true;
 }
 
 static void remember_new(struct ingest *in, size_t n)
@@ -424,49 +402,91 @@ static void remember_new(struct ingest *in, size_t n)
         if (e->repeat)
             continue;
         seen_add(&in->seen, e->index, e->ident);
-        if (!filter_match(in->o.filter, e)) {
-            e->repeat = true; /* journaled, so that continuity can be proven after a restart; no
-                                 exit publishes it */
-            metrics_add(in->o.metrics, METRIC_FILTERED, 1);
-        } else {
-            metrics_add(in->o.metrics, METRIC_EVENTS, 1);
-        }
+        bool unwanted = !filter_match(in->o.filter, e);
+        bool unchanged = !unwanted && in->o.digest != NULL &&
+                         unchanged_note(&in->unchanged, e, in->o.digest(e->data));
+        e->repeat = unwanted || unchanged; /* journaled, so that continuity can be proven after a
+                                              restart; no exit publishes it */
+        metrics_count(in->o.metrics,
+                      unwanted    ? METRIC_FILTERED
+                      : unchanged ? METRIC_UNCHANGED
+                                  : METRIC_EVENTS,
+                      1);
     }
     metrics_set(in->o.metrics, METRIC_LAST_INDEX, in->seen.last);
 }
 
-int ingest_message(struct ingest *in, struct str raw, const struct found_event *events,
-                   size_t n_events, struct err *err)
-{
-    metrics_add(in->o.metrics, METRIC_MESSAGES, 1);
-    metrics_add(in->o.metrics, METRIC_RECEIVED_BYTES, raw.len);
-    for (size_t i = 0; i < n_events; i++)
-        if (events[i].index > INT64_MAX)
-            return ingest_malformed(in, raw, raw.len, "an index is larger than 2^63-1", err);
-    if (mark_all(in, events, n_events) == 0)
-        return 0;
-    if (!in->proven && say_gap(in, events[0].index, err) != 0)
-        return -1;
-    remember_new(in, n_events);
-    struct message m = {raw, in->events, n_events};
-    return append(in, &m, err);
-}
-
-int ingest_malformed(struct ingest *in, struct str raw, uint64_t size, const char *reason,
-                     struct err *err)
+static int take_malformed(struct ingest *in, struct str raw, uint64_t size, const char *reason,
+                          struct err *err)
 {
     uint64_t ident = hash64(HASH64_START, raw.p, raw.len) | 1; /* never 0 */
     metrics_add(in->o.metrics, METRIC_MALFORMED, 1);
+    while (in->o.by_bytes && seen_has(&in->seen, ident))
+        ident = hash64(ident, &ident, sizeof ident) | 1;
     if (seen_has(&in->seen, ident)) {
-        metrics_add(in->o.metrics, METRIC_REPEATS, 1);
+        metrics_count(in->o.metrics, METRIC_REPEATS, 1);
         return 0;
     }
+    if (in->o.no_replay && ingest_write_due(in, in->seen.last, err) != 0)
+        return -1;
     seen_add(&in->seen, in->seen.last, ident);
     log_warn("malformed", LOG_STR("source", in->o.source), LOG_INT("bytes", size),
              LOG_STR("why", reason));
     struct buf payload = {0};
     own_malformed_payload(&payload, raw, size, reason);
-    int rc = say(in, "Malformed", buf_str(&payload), ident, err);
+    int rc = ingest_write_malformed(in, buf_str(&payload), ident, err);
     buf_fini(&payload);
+    return rc;
+}
+
+static int take_message(struct ingest *in, struct str raw, const struct found_event *events,
+                        size_t n_events, struct err *err)
+{
+    metrics_count(in->o.metrics, METRIC_MESSAGES, 1); /* one writer at a time */
+    metrics_count(in->o.metrics, METRIC_RECEIVED_BYTES, raw.len);
+    for (size_t i = 0; i < n_events; i++)
+        if (events[i].index > INT64_MAX)
+            return take_malformed(in, raw, raw.len, "an index is larger than 2^63-1", err);
+    if (mark_all(in, events, n_events) == 0)
+        return 0;
+    if (!is_all_late(in, events, n_events) && ingest_write_due(in, events[0].index, err) != 0)
+        return -1;
+    remember_new(in, n_events);
+    struct message m = {raw, in->events, n_events};
+    return ingest_write_message(in, &m, err);
+}
+
+int ingest_message(struct ingest *in, struct str raw, const struct found_event *events,
+                   size_t n_events, struct err *err)
+{
+    ingest_write_begin(in);
+    int rc = take_message(in, raw, events, n_events, err);
+    ingest_write_end(in);
+    return rc;
+}
+
+int ingest_malformed(struct ingest *in, struct str raw, uint64_t size, const char *reason,
+                     struct err *err)
+{
+    ingest_write_begin(in);
+    int rc = take_malformed(in, raw, size, reason, err);
+    ingest_write_end(in);
+    return rc;
+}
+
+int ingest_missed(struct ingest *in, uint64_t from, uint64_t to, const char *reason,
+                  struct err *err)
+{
+    ingest_write_begin(in);
+    int rc = ingest_write_gap(in, from, to, reason, err);
+    ingest_write_end(in);
+    return rc;
+}
+
+int ingest_flush(struct ingest *in, struct err *err)
+{
+    ingest_write_begin(in);
+    int rc = ingest_write_flush(in, err);
+    ingest_write_end(in);
     return rc;
 }

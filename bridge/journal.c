@@ -24,6 +24,13 @@ static uint64_t segment_size(uint64_t max_size)
     return size < MIB / 4 ? MIB / 4 : size;
 }
 
+static size_t ring_bytes(uint64_t given)
+{
+    if (given == 0 || given > JOURNAL_RING_BYTES)
+        return JOURNAL_RING_BYTES;
+    return given < JOURNAL_RING_BYTES_LEAST ? JOURNAL_RING_BYTES_LEAST : (size_t)given;
+}
+
 static struct journal *journal_new(const struct journal_options *options)
 {
     struct journal *journal = mem_zalloc(sizeof *journal);
@@ -33,7 +40,7 @@ static struct journal *journal_new(const struct journal_options *options)
     journal->max_age_us = options->max_age_ms * 1000;
     journal->sync_ms = options->sync_ms < 0 ? JOURNAL_SYNC_NEVER : options->sync_ms;
     journal->dirfd = journal->lockfd = -1;
-    journal->ring.bytes_max = JOURNAL_RING_BYTES;
+    journal->ring.bytes_max = ring_bytes(options->ring_bytes);
     if (options->boot_id != NULL)
         snprintf(journal->boot, sizeof journal->boot, "%s", options->boot_id);
     else
@@ -77,6 +84,8 @@ int journal_open(struct journal **out, const struct journal_options *options, st
         journal_meta_lock(journal->dir, journal->dirfd, &journal->lockfd, err) < 0 ||
         journal_recover(journal, err) < 0) {
         journal_free(&journal);
+        if (err != NULL)
+            err->kind = ERR_FATAL; /* a full disk too */
         return -1;
     }
     journal->arrival_us = journal->tail.arrival_us;
@@ -101,6 +110,11 @@ void journal_close(struct journal **journal)
     if (whole && synced)
         journal_meta_write(open->dir, open->dirfd, &meta, NULL);
     journal_free(journal);
+}
+
+const char *journal_dir(const struct journal *journal)
+{
+    return journal->dir;
 }
 
 uint64_t journal_id(const struct journal *journal)

@@ -1,8 +1,8 @@
 /* journal.h - the durable log of one pipeline: append-only segments of blocks of whole messages.
  *
- * One writer thread (the connector's), any number of readers, each with its own thread. The journal
- * never waits for a reader: past `max_size` the oldest segments go, whoever still wanted them; the
- * reader is told (JOURNAL_LOST).
+ * One writer at a time (the connector's thread, or a resync's), any number of readers, each with
+ * its own thread. The journal never waits for a reader: past `max_size` the oldest segments go,
+ * whoever still wanted them; the reader is told (JOURNAL_LOST).
  *
  * On disk, in DIR/: `lock` (flock: one process), `meta` (format version, journal id, boot id,
  * closed cleanly or not), and segments `SEQ.seg` (20 digits, the first sequence number in it) each
@@ -24,16 +24,17 @@ struct journal_reader;
 enum { JOURNAL_SYNC_ALWAYS = 0, JOURNAL_SYNC_NEVER = -1 }; /* else: an interval in ms */
 
 struct journal_options {
-    const char *dir;    /* made if missing, with its parents */
-    uint64_t max_size;  /* bytes of all segments; at least 1 MiB */
-    int64_t max_age_ms; /* 0: none. Segments older than this go, if journal_set_passed says nobody
-                           wants them */
-    int sync_ms;        /* JOURNAL_SYNC_… or interval */
+    const char *dir;     /* made if missing, with its parents */
+    uint64_t max_size;   /* bytes of all segments; at least 1 MiB */
+    int64_t max_age_ms;  /* 0: none. Segments older than this go, if journal_set_passed says nobody
+                            wants them */
+    int sync_ms;         /* JOURNAL_SYNC_… or interval */
+    uint64_t ring_bytes; /* of the newest blocks stay in memory: 1 to 8 MiB; 0: 8 MiB */
     const char
         *boot_id; /* NULL: the kernel's (/proc/sys/kernel/random/boot_id); tests give their own */
 };
 
-/* ---- writing: one thread ---- */
+/* ---- writing: one thread at a time ---- */
 
 /* Opens or makes; recovers: cuts what a crash left half-written behind the last sound block (logged
  * with what was cut); a bad block with sound ones behind it stays and is told to readers as
@@ -55,13 +56,14 @@ int journal_append(struct journal *journal, struct str raw, int64_t arrival_us,
                    const struct event *events, size_t n_events, struct err *err);
 /* Writes the block under construction, if any; readers see it from then on. */
 int journal_commit(struct journal *journal, struct err *err);
-/* Lets fdatasync happen when its interval is due; call at least every few hundred ms, also when
- * idle. */
+/* Tells of a sync that failed (ERR_FATAL), looks whether the files are still there, lets the aged
+ * go; call at least every few hundred ms, also when idle. A full disk is no error here. */
 int journal_tick(struct journal *journal, struct err *err);
 
 /* ---- what is in it: any thread ---- */
 
 uint64_t journal_id(const struct journal *journal);
+const char *journal_dir(const struct journal *journal);
 uint64_t journal_first_seq(struct journal *journal); /* oldest still held; == next where empty */
 uint64_t journal_next_seq(struct journal *journal);  /* what the next committed event will get */
 uint64_t journal_bytes(struct journal *journal);     /* on disk */
@@ -121,7 +123,7 @@ void journal_reader_seek_arrival(struct journal_reader *reader, int64_t arrival_
 void journal_reader_seek_index(struct journal_reader *reader, uint64_t pos_index);
 uint64_t
 journal_reader_seq(const struct journal_reader *reader); /* the first seq the next read will give */
-/* timeout_ms 0: don't wait. Recent blocks come from memory (about 8 MiB of them are kept), older
+/* timeout_ms 0: don't wait. Recent blocks come from memory (as many as ring_bytes tells), older
  * ones from disk. */
 enum journal_read journal_reader_next(struct journal_reader *reader, int timeout_ms,
                                       struct block **block, struct err *err);

@@ -13,7 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHARED_LEN_MAX = 256, DATA_CAP_LEAST = 1024 };
+enum { SHARED_LEN_MAX = 256 };
+/* A block of so little data is copied out, and the memory that it was built in stays. */
+enum { COPIED_OUT_MAX = JOURNAL_BLOCK_TARGET / 4 };
 /* A block spans no more time than its arrival deltas can tell (µs in 32 bits). */
 enum { SPAN_S_MAX = 3600 };
 
@@ -51,16 +53,16 @@ static struct counted *counted_new(size_t n_messages, size_t n_events)
 }
 
 static bool fill_events(struct counted *c, const struct journal_image *image, size_t first,
-                        const struct journal_message_record *record)
+                        const struct journal_place *place)
 {
-    struct str area = {image->data, image->header.data_len};
-    const unsigned char *in = image->events + first * JOURNAL_EVENT_RECORD;
-    for (size_t i = 0; i < record->n_events; i++, in += JOURNAL_EVENT_RECORD) {
+    size_t size = journal_format_event_size(place->format);
+    const unsigned char *in = image->events + first * size;
+    for (size_t i = 0; i < place->message.n_events; i++, in += size) {
         struct event *event = &c->events[first + i];
-        if (!journal_format_get_event(in, area, record, event))
+        if (!journal_format_get_event(in, place, event))
             return false;
         event->seq = image->header.first_seq + first + i;
-        event->arrival_us = image->header.arrival_us + record->arrival_delta + (int64_t)i;
+        event->arrival_us = image->header.arrival_us + place->message.arrival_delta + (int64_t)i;
     }
     return true;
 }
@@ -68,20 +70,21 @@ static bool fill_events(struct counted *c, const struct journal_image *image, si
 static bool fill(struct counted *c, const struct journal_image *image)
 {
     const struct journal_block_header *header = &image->header;
+    struct journal_place place = {header->format, {image->data, header->data_len}, {0}};
     size_t first = 0;
     for (size_t i = 0; i < header->n_messages; i++) {
-        struct journal_message_record record;
-        journal_format_get_message(image->messages + i * JOURNAL_MESSAGE_RECORD, &record);
-        if (record.raw_offset > header->data_len ||
-            record.raw_len > header->data_len - record.raw_offset ||
-            record.n_events > header->n_events - first || !fill_events(c, image, first, &record))
+        struct journal_message_record *record = &place.message;
+        journal_format_get_message(image->messages + i * JOURNAL_MESSAGE_RECORD, record);
+        if (record->raw_offset > header->data_len ||
+            record->raw_len > header->data_len - record->raw_offset ||
+            record->n_events > header->n_events - first || !fill_events(c, image, first, &place))
             return false;
         c->messages[i] = (struct journal_message){
-            .raw = {image->data + record.raw_offset, record.raw_len},
+            .raw = {image->data + record->raw_offset, record->raw_len},
             .first_event = first,
-            .n_events = record.n_events,
+            .n_events = record->n_events,
         };
-        first += record.n_events;
+        first += record->n_events;
     }
     return first == header->n_events;
 }
@@ -150,7 +153,7 @@ static void begin(struct journal_build *build, int64_t arrival_us)
     build->arrival_us = arrival_us;
     memset(build->shared, 0, sizeof build->shared);
     if (build->data.p == NULL)
-        buf_reserve(&build->data, build->expect > DATA_CAP_LEAST ? build->expect : DATA_CAP_LEAST);
+        buf_reserve(&build->data, (size_t)JOURNAL_BLOCK_TARGET);
 }
 
 static struct journal_ref append_string(struct journal_build *build, struct str s)
@@ -192,6 +195,8 @@ static void add_event(struct journal_build *build, const struct event *event, st
 {
     uintptr_t p = (uintptr_t)event->data.p, from = (uintptr_t)raw.p;
     assert(event->data.len == 0 || (p >= from && p - from + event->data.len <= raw.len));
+    (void)p;
+    (void)from;
     struct journal_refs refs = {
         .data = refer(build, event->data, raw, at),
         .topic = refer(build, event->topic, raw, at),
@@ -244,6 +249,7 @@ void journal_build_image(const struct journal_build *build, uint64_t first_seq, 
     image->messages = (const unsigned char *)build->messages.p;
     image->events = (const unsigned char *)build->events.p;
     image->header = (struct journal_block_header){
+        .format = JOURNAL_FORMAT,
         .data_len = (uint32_t)build->data.len,
         .n_messages = build->n_messages,
         .n_events = build->n_events,
@@ -258,21 +264,33 @@ void journal_build_image(const struct journal_build *build, uint64_t first_seq, 
     image->header.body_crc = crc32c(crc, build->events.p, build->events.len);
 }
 
+/* The data for the block to keep; sets how much memory that takes. */
+static char *take_data(struct buf *data, size_t *size)
+{
+    *size = data->len;
+    if (data->len <= COPIED_OUT_MAX) {
+        char *copy = mem_alloc(data->len);
+        memcpy(copy, data->p, data->len);
+        buf_clear(data);
+        return copy;
+    }
+    char *whole = data->p;
+    if (data->cap - data->len > data->len / 4)
+        whole = mem_realloc(whole, data->len);
+    else
+        *size = data->cap;
+    *data = (struct buf){0};
+    return whole;
+}
+
 struct block *journal_build_take(struct journal_build *build, const struct journal_image *image)
 {
-    struct buf *data = &build->data;
     struct journal_image mine = *image;
-    if (data->cap - data->len > data->len / 4) {
-        data->cap = data->len;
-        data->p = mem_realloc(data->p, data->cap);
-        mine.data = data->p;
-    }
-    struct block *block = journal_block_new(&mine, data->p, data->cap);
+    size_t size;
+    char *memory = take_data(&build->data, &size);
+    mine.data = memory;
+    struct block *block = journal_block_new(&mine, memory, size);
     assert(block != NULL);
-    build->expect = data->len + data->len / 8;
-    if (build->expect > JOURNAL_BLOCK_TARGET)
-        build->expect = JOURNAL_BLOCK_TARGET;
-    *data = (struct buf){0};
     buf_clear(&build->messages);
     buf_clear(&build->events);
     build->n_messages = build->n_events = 0;

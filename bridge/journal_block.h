@@ -37,13 +37,12 @@ struct block *journal_block_from_body(const struct journal_block_header *header,
 enum { JOURNAL_BUILD_SHARED = 64 };
 
 struct journal_build {
-    struct buf data;     /* becomes the block's memory */
+    struct buf data;     /* becomes the block's memory where there is much of it */
     struct buf messages; /* records, reused from block to block */
     struct buf events;
     uint32_t n_messages, n_events;
     int64_t arrival_us;
     struct journal_mark last; /* seq is not kept */
-    size_t expect;            /* bytes of data in the block before */
     /* Strings of this block that may come again, by a hash of theirs. */
     struct journal_ref shared[JOURNAL_BUILD_SHARED];
 };

@@ -118,7 +118,7 @@ bool journal_format_get_segment(const unsigned char in[JOURNAL_SEGMENT_HEADER],
         get32(in + 8) != crc32c(0, in + 12, JOURNAL_SEGMENT_HEADER - 12))
         return false;
     header->format = get32(in + 12);
-    if (header->format != JOURNAL_FORMAT)
+    if (header->format > JOURNAL_FORMAT)
         return true;
     header->journal_id = get64(in + 16);
     header->first_seq = get64(in + 24);
@@ -127,14 +127,15 @@ bool journal_format_get_segment(const unsigned char in[JOURNAL_SEGMENT_HEADER],
     header->before.pos_index = get64(in + 40);
     header->before.ordinal = get32(in + 48);
     header->made_us = (int64_t)get64(in + 56);
-    return header->first_seq > 0 && header->before.arrival_us >= 0 &&
-           header->before.arrival_us <= ARRIVAL_MAX;
+    return header->format >= JOURNAL_FORMAT_OLDEST && header->first_seq > 0 &&
+           header->before.arrival_us >= 0 && header->before.arrival_us <= ARRIVAL_MAX;
 }
 
 void journal_format_put_block(unsigned char out[JOURNAL_BLOCK_HEADER],
                               const struct journal_block_header *header)
 {
     memcpy(out, JOURNAL_BLOCK_MAGIC, JOURNAL_BLOCK_MAGIC_LEN);
+    out[JOURNAL_BLOCK_MAGIC_LEN] = (unsigned char)('0' + header->format);
     put32(out + 8, header->body_crc);
     put32(out + 12, header->data_len);
     put32(out + 16, header->n_messages);
@@ -151,6 +152,7 @@ void journal_format_put_block(unsigned char out[JOURNAL_BLOCK_HEADER],
 bool journal_format_get_block_unchecked(const unsigned char in[JOURNAL_BLOCK_HEADER],
                                         struct journal_block_header *header)
 {
+    header->format = (uint32_t)in[JOURNAL_BLOCK_MAGIC_LEN] - '0';
     header->body_crc = get32(in + 8);
     header->data_len = get32(in + 12);
     header->n_messages = get32(in + 16);
@@ -160,7 +162,8 @@ bool journal_format_get_block_unchecked(const unsigned char in[JOURNAL_BLOCK_HEA
     header->last.pos_index = get64(in + 40);
     header->last.ordinal = get32(in + 48);
     header->offset = get64(in + 56);
-    if (header->data_len > JOURNAL_DATA_MAX || header->n_messages == 0 || header->n_events == 0 ||
+    if (header->format < JOURNAL_FORMAT_OLDEST || header->format > JOURNAL_FORMAT ||
+        header->data_len > JOURNAL_DATA_MAX || header->n_messages == 0 || header->n_events == 0 ||
         header->first_seq == 0 || header->first_seq > UINT64_MAX / 2 || arrival > ARRIVAL_MAX)
         return false;
     header->arrival_us = (int64_t)arrival;
@@ -177,10 +180,15 @@ bool journal_format_get_block(const unsigned char in[JOURNAL_BLOCK_HEADER], uint
            journal_format_get_block_unchecked(in, header) && header->offset == offset;
 }
 
+size_t journal_format_event_size(uint32_t format)
+{
+    return format == 1 ? JOURNAL_EVENT_RECORD_1 : JOURNAL_EVENT_RECORD;
+}
+
 size_t journal_format_body_size(const struct journal_block_header *header)
 {
     return (size_t)header->data_len + (size_t)header->n_messages * JOURNAL_MESSAGE_RECORD +
-           (size_t)header->n_events * JOURNAL_EVENT_RECORD;
+           (size_t)header->n_events * journal_format_event_size(header->format);
 }
 
 void journal_format_put_message(unsigned char out[JOURNAL_MESSAGE_RECORD],
@@ -223,6 +231,7 @@ void journal_format_put_event(unsigned char out[JOURNAL_EVENT_RECORD], const str
     put64(out + 72, event->ident);
     put64(out + 80, (uint64_t)event->time_us);
     out[88] = (unsigned char)((unsigned)event->origin | (event->repeat ? 4U : 0U));
+    put32(out + 89, event->epoch);
 }
 
 static bool get_str(const unsigned char *in, struct str area, struct str *out)
@@ -234,9 +243,11 @@ static bool get_str(const unsigned char *in, struct str area, struct str *out)
     return true;
 }
 
-bool journal_format_get_event(const unsigned char in[JOURNAL_EVENT_RECORD], struct str area,
-                              const struct journal_message_record *message, struct event *event)
+bool journal_format_get_event(const unsigned char *in, const struct journal_place *place,
+                              struct event *event)
 {
+    const struct journal_message_record *message = &place->message;
+    struct str area = place->area;
     if (!get_str(in, area, &event->data) || !get_str(in + 8, area, &event->topic) ||
         !get_str(in + 16, area, &event->type) || !get_str(in + 24, area, &event->key) ||
         !get_str(in + 32, area, &event->ns) || !get_str(in + 40, area, &event->filter_keys))
@@ -246,7 +257,8 @@ bool journal_format_get_event(const unsigned char in[JOURNAL_EVENT_RECORD], stru
         start + event->data.len > (size_t)message->raw_offset + message->raw_len)
         return false;
     unsigned flags = in[88];
-    if ((flags & 3U) > EVENT_OWN || flags > 7)
+    bool is_oldest = place->format == 1; /* it knew neither snapshots nor epochs */
+    if (flags > 7 || (is_oldest && (flags & 3U) > EVENT_OWN))
         return false;
     event->index = get64(in + 48);
     event->pos_index = get64(in + 56);
@@ -254,6 +266,7 @@ bool journal_format_get_event(const unsigned char in[JOURNAL_EVENT_RECORD], stru
     event->occurrence = get32(in + 68);
     event->ident = get64(in + 72);
     event->time_us = (int64_t)get64(in + 80);
+    event->epoch = is_oldest ? 0 : get32(in + 89);
     event->origin = (enum event_origin)(flags & 3U);
     event->repeat = (flags & 4U) != 0;
     return true;
@@ -303,7 +316,8 @@ bool journal_format_get_index(struct str in, struct journal_index_summary *summa
 {
     const unsigned char *at = (const unsigned char *)in.p;
     if (in.len < JOURNAL_INDEX_HEADER || memcmp(at, index_magic, sizeof index_magic) != 0 ||
-        get32(at + 12) != JOURNAL_FORMAT || get32(at + 8) != crc32c(0, at + 12, in.len - 12))
+        get32(at + 12) < JOURNAL_FORMAT_OLDEST || get32(at + 12) > JOURNAL_FORMAT ||
+        get32(at + 8) != crc32c(0, at + 12, in.len - 12))
         return false;
     size_t n = get32(at + 60);
     if (in.len != JOURNAL_INDEX_HEADER + n * JOURNAL_INDEX_ENTRY)

@@ -5,10 +5,13 @@
  *
  * A segment file `SEQ.seg` is one segment header and then blocks, back to back.
  *
+ * This is format 2. Format 1 is read too: there a block's magic ends in '1' and an event record has
+ * no epoch. Each block says by its magic how its records are read, whatever segment it is in.
+ *
  *   segment header, 64 bytes
  *    0  8  "BUSBARJ\n"
  *    8  4  CRC of bytes 12 to 63
- *   12  4  format (1)
+ *   12  4  format (2; 1: none of its blocks is newer)
  *   16  8  journal id when it was made (told for people; `meta` has the one that counts)
  *   24  8  first sequence number, as in the file's name
  *   32  8  arrival_us  \
@@ -18,7 +21,7 @@
  *   56  8  when it was made, µs since 1970
  *
  *   block header, 64 bytes, followed by the body
- *    0  4  FE 'B' 'B' '1' (FE occurs in no UTF-8 text)
+ *    0  4  FE 'B' 'B' '2' (FE occurs in no UTF-8 text)
  *    4  4  CRC of bytes 8 to 63
  *    8  4  CRC of the body
  *   12  4  length of the data area, at most 512 MiB
@@ -42,7 +45,7 @@
  *    8  4  number of its events; they follow those of the message before
  *   12  4  arrival_us of its first event, minus the block's; the others follow by 1 µs each
  *
- *   event record, 89 bytes
+ *   event record, 93 bytes (format 1: 89)
  *    0  8  offset and length (4 each) of data, within the raw bytes of its message
  *    8 40  offset and length of topic, type, key, namespace, filter_keys (packed as in event.h,
  *          so in the order of the host's bytes)
@@ -52,13 +55,14 @@
  *   68  4  occurrence
  *   72  8  ident
  *   80  8  time_us
- *   88  1  bits 0 and 1: origin (enum event_origin); bit 2: repeat
+ *   88  1  bits 0 and 1: origin (enum event_origin; format 1: not 3); bit 2: repeat
+ *   89  4  epoch (format 1: 0)
  *
  * An index file `SEQ.idx` belongs to a finished segment: 64 bytes, then entries of 32.
  *
  *    0  8  "BUSBARI\n"
  *    8  4  CRC of everything from byte 12
- *   12  4  format (1)
+ *   12  4  format (1 or 2, the same)
  *   16  8  first sequence number
  *   24  8  size of the segment file
  *   32  8  last sequence number (first - 1 where there is no block)
@@ -83,21 +87,24 @@
 #include "bridge/event.h"
 
 enum {
-    JOURNAL_FORMAT = 1,
+    JOURNAL_FORMAT = 2,        /* written */
+    JOURNAL_FORMAT_OLDEST = 1, /* read */
     JOURNAL_SEGMENT_HEADER = 64,
     JOURNAL_BLOCK_HEADER = 64,
     JOURNAL_MESSAGE_RECORD = 16,
-    JOURNAL_EVENT_RECORD = 89,
+    JOURNAL_EVENT_RECORD = 93,
+    JOURNAL_EVENT_RECORD_1 = 89, /* of format 1 */
     JOURNAL_INDEX_HEADER = 64,
     JOURNAL_INDEX_ENTRY = 32,
     JOURNAL_INDEX_EVERY = 64 * 1024,      /* bytes of segment from entry to entry, at least */
     JOURNAL_DATA_MAX = 512 * 1024 * 1024, /* of one block, so of one message */
 };
 
+/* How a block of any format begins; the digit of its format follows. */
 #define JOURNAL_BLOCK_MAGIC \
     "\xfe"                  \
-    "BB1"
-enum { JOURNAL_BLOCK_MAGIC_LEN = 4 };
+    "BB"
+enum { JOURNAL_BLOCK_MAGIC_LEN = 3 };
 
 /* Where something ends: its last event. */
 struct journal_mark {
@@ -127,6 +134,7 @@ struct journal_segment_header {
 };
 
 struct journal_block_header {
+    uint32_t format; /* of its records */
     uint32_t body_crc;
     uint32_t data_len;
     uint32_t n_messages;
@@ -173,13 +181,15 @@ bool journal_format_get_segment(const unsigned char in[JOURNAL_SEGMENT_HEADER],
 
 void journal_format_put_block(unsigned char out[JOURNAL_BLOCK_HEADER],
                               const struct journal_block_header *header);
-/* The same without magic and CRC: for fuzzing what lies behind them. */
+/* The same without the magic (but for its digit) and CRC: for fuzzing what lies behind them. */
 bool journal_format_get_block_unchecked(const unsigned char in[JOURNAL_BLOCK_HEADER],
                                         struct journal_block_header *header);
 /* False where it is damaged, says what no block can say, or belongs elsewhere than `offset`. */
 bool journal_format_get_block(const unsigned char in[JOURNAL_BLOCK_HEADER], uint64_t offset,
                               struct journal_block_header *header);
 size_t journal_format_body_size(const struct journal_block_header *header);
+/* Bytes of one event record. */
+size_t journal_format_event_size(uint32_t format);
 
 void journal_format_put_message(unsigned char out[JOURNAL_MESSAGE_RECORD],
                                 const struct journal_message_record *record);
@@ -197,13 +207,21 @@ struct journal_refs {
     struct journal_ref data, topic, type, key, ns, filter_keys;
 };
 
-/* Of `event` all is taken but strings, seq and arrival. */
+/* Of `event` all is taken but strings, seq and arrival; in the newest format. */
 void journal_format_put_event(unsigned char out[JOURNAL_EVENT_RECORD], const struct event *event,
                               const struct journal_refs *refs);
-/* Fills all of `event` but seq and arrival. False where a string leaves the data area, `data` the
- * raw bytes of its message, or the origin is unknown. */
-bool journal_format_get_event(const unsigned char in[JOURNAL_EVENT_RECORD], struct str area,
-                              const struct journal_message_record *message, struct event *event);
+/* Where an event record stands. */
+struct journal_place {
+    uint32_t format;
+    struct str area; /* the data area */
+    struct journal_message_record message;
+};
+
+/* Fills all of `event` but seq and arrival from a record of journal_format_event_size bytes. False
+ * where a string leaves the data area, `data` the raw bytes of its message, or the origin is
+ * unknown. */
+bool journal_format_get_event(const unsigned char *in, const struct journal_place *place,
+                              struct event *event);
 
 struct journal_index_summary {
     uint64_t first_seq;

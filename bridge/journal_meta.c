@@ -125,7 +125,8 @@ int journal_meta_newer(const char *dir, const char *file, uint64_t format, struc
 {
     return err_set(err, ERR_FATAL,
                    "journal %s/%s: written by a newer busbar (format %" PRIu64
-                   ", this one reads up to %d)",
+                   ", this one reads up to %d); run that version, or give journal.path another "
+                   "folder",
                    dir, file, format, JOURNAL_FORMAT);
 }
 
@@ -150,7 +151,7 @@ int journal_meta_read(const char *dir, int dirfd, struct journal_meta *meta, boo
         return journal_meta_newer(dir, "meta", format, err);
     *found = format > 0 && parse(text, meta);
     if (!*found)
-        log_warn("journal_meta_damaged", LOG_STR("dir", dir));
+        log_warn("journal_meta_damaged", LOG_STR("dir", dir), LOG_STR("hint", "check the disk"));
     return 0;
 }
 
@@ -180,7 +181,8 @@ int journal_meta_write(const char *dir, int dirfd, const struct journal_meta *me
     int why = errno;
     buf_fini(&text);
     if (result < 0)
-        return err_set(err, ERR_FATAL, "journal %s/meta: %s", dir, strerror(why));
+        return err_set(err, journal_segment_is_full(why) ? ERR_RETRY : ERR_FATAL,
+                       "journal %s/meta: %s", dir, strerror(why));
     return 0;
 }
 

@@ -3,7 +3,7 @@
  *
  * `meta` is text, one KEY=VALUE a line, replaced as a whole (written beside, synced, renamed):
  *
- *     format=1
+ *     format=2                 1 is read too
  *     id=0123456789abcdef      64 bits, hexadecimal
  *     boot=…                   the machine's boot id when it was opened
  *     closed=yes               or no: in use, or not closed cleanly
@@ -37,13 +37,14 @@ bool journal_meta_holds_lock(int dirfd, int lockfd);
 /* *found false where there is none, or a damaged one (logged). ERR_FATAL for a newer format. */
 int journal_meta_read(const char *dir, int dirfd, struct journal_meta *meta, bool *found,
                       struct err *err);
+/* ERR_RETRY where the disk is full, else ERR_FATAL. */
 int journal_meta_write(const char *dir, int dirfd, const struct journal_meta *meta,
                        struct err *err);
 
 /* The kernel's boot id; random where it tells none, so that nothing is taken for granted. */
 void journal_meta_boot(char out[JOURNAL_BOOT_MAX]);
 
-/* "written by a newer busbar (format N, this one reads up to 1)" */
+/* "written by a newer busbar (format N, this one reads up to 2)", and what to do. */
 int journal_meta_newer(const char *dir, const char *file, uint64_t format, struct err *err);
 
 #endif

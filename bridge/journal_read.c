@@ -183,7 +183,8 @@ static void warn_once(struct journal_reader *reader, const struct journal_extent
     journal_segment_name(name, extent->first_seq, ".seg");
     if (!warned)
         log_warn("journal_bad_block", LOG_STR("dir", journal->dir), LOG_STR("file", name),
-                 LOG_INT("offset", offset), LOG_INT("seq", reader->next));
+                 LOG_INT("offset", offset), LOG_INT("seq", reader->next),
+                 LOG_STR("hint", "a sink that had not read it yet says a Gap; check the disk"));
 }
 
 static enum journal_read lost(struct journal_reader *reader, uint64_t next, const char *why,

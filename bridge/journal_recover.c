@@ -9,9 +9,14 @@
  * machine did not go down, what a write() has completed is there; what a kill broke off is shorter
  * than it should be, and no reader has seen it. So the id changes where the boot id did and the
  * journal was not closed, where what was cut is no such short tail, where something is missing that
- * was there at a clean close, and where `meta` does not tell. */
+ * was there at a clean close, and where `meta` does not tell.
+ *
+ * What a killed process had written but not yet made durable is made so here: nobody else would.
+ *
+ * Nothing is written to a segment of an older format: it is finished, and a new one follows. */
 #include "bridge/journal_internal.h"
 
+#include "bridge/base/clock.h"
 #include "bridge/base/hash.h"
 #include "bridge/base/log.h"
 #include "bridge/journal_segment.h"
@@ -34,7 +39,15 @@ struct names {
 struct opened {
     int fd;
     uint64_t size;
+    uint32_t format; /* 0 where its header can't tell */
     struct journal_mark before;
+};
+
+/* What is known of all segments while they are taken. */
+struct taking {
+    bool closed;     /* cleanly, so what was written is durable */
+    bool intact;     /* false where a reader may have seen what was cut */
+    uint32_t format; /* of the last segment */
 };
 
 static int failed(const struct journal *journal, uint64_t seq, struct err *err)
@@ -96,14 +109,24 @@ static int open_segment(struct journal *journal, uint64_t seq, struct opened *op
     opened->before = journal->tail;
     struct journal_segment_header header;
     bool sound = n == (ssize_t)sizeof bytes && journal_format_get_segment(bytes, &header);
-    if (sound && header.format != JOURNAL_FORMAT)
+    if (sound && header.format > JOURNAL_FORMAT)
         return journal_meta_newer(journal->dir, name, header.format, err);
-    if (sound && header.first_seq == seq)
+    if (sound && header.first_seq == seq) {
         opened->before = header.before;
-    else
+        opened->format = header.format;
+    } else {
         log_warn("journal_segment_header_bad", LOG_STR("dir", journal->dir), LOG_STR("file", name));
+    }
     opened->before.seq = seq - 1;
     return 0;
+}
+
+static int make_durable(struct journal *journal, uint64_t seq, const struct opened *opened,
+                        const struct taking *taking, struct err *err)
+{
+    if (taking->closed || journal->sync_ms == JOURNAL_SYNC_NEVER)
+        return 0;
+    return fdatasync(opened->fd) < 0 ? failed(journal, seq, err) : 0;
 }
 
 static int cut(struct journal *journal, uint64_t seq, const struct opened *opened, uint64_t end,
@@ -122,7 +145,8 @@ static void warn_skipped(const struct journal *journal, uint64_t seq, uint64_t b
     journal_segment_name(name, seq, ".seg");
     if (bytes > 0)
         log_warn("journal_bad_block", LOG_STR("dir", journal->dir), LOG_STR("file", name),
-                 LOG_INT("bytes", bytes));
+                 LOG_INT("bytes", bytes),
+                 LOG_STR("hint", "a sink that had not read them yet says a Gap; check the disk"));
 }
 
 static int rebuild_index(struct journal *journal, uint64_t seq, const struct opened *opened,
@@ -144,7 +168,8 @@ static int rebuild_index(struct journal *journal, uint64_t seq, const struct ope
     return result;
 }
 
-static int take_finished(struct journal *journal, uint64_t seq, struct err *err)
+static int take_finished(struct journal *journal, uint64_t seq, const struct taking *taking,
+                         struct err *err)
 {
     struct opened opened = {.fd = -1};
     int result = open_segment(journal, seq, &opened, err);
@@ -152,6 +177,8 @@ static int take_finished(struct journal *journal, uint64_t seq, struct err *err)
     if (result == 0 && (!journal_segment_load_index(journal->dirfd, seq, &summary, NULL) ||
                         summary.size != opened.size))
         result = rebuild_index(journal, seq, &opened, &summary, err);
+    if (result == 0 && taking != NULL)
+        result = make_durable(journal, seq, &opened, taking, err);
     if (opened.fd >= 0)
         close(opened.fd);
     if (result < 0)
@@ -166,8 +193,7 @@ static int take_finished(struct journal *journal, uint64_t seq, struct err *err)
     return 0;
 }
 
-/* *intact is false where a reader may have seen what was cut. */
-static int take_last(struct journal *journal, uint64_t seq, bool *intact, struct err *err)
+static int take_last(struct journal *journal, uint64_t seq, struct taking *taking, struct err *err)
 {
     struct opened opened = {.fd = -1};
     struct journal_scan scan = {0};
@@ -177,6 +203,8 @@ static int take_last(struct journal *journal, uint64_t seq, bool *intact, struct
         result = failed(journal, seq, err);
     if (result == 0 && opened.size > scan.end)
         result = cut(journal, seq, &opened, scan.end, err);
+    if (result == 0)
+        result = make_durable(journal, seq, &opened, taking, err);
     if (result < 0) {
         journal_index_fini(&scan.index);
         if (opened.fd >= 0)
@@ -184,7 +212,8 @@ static int take_last(struct journal *journal, uint64_t seq, bool *intact, struct
         return -1;
     }
     warn_skipped(journal, seq, scan.skipped);
-    *intact = scan.end >= opened.size || scan.short_tail;
+    taking->intact = scan.end >= opened.size || scan.short_tail;
+    taking->format = opened.format;
     struct journal_segment segment = {.first_seq = seq, .size = scan.end, .last = scan.last};
     journal_list_add(journal, &segment, opened.fd);
     journal->index = scan.index;
@@ -209,15 +238,18 @@ static int drop_unborn(struct journal *journal, struct names *names, struct err 
     return unlinkat(journal->dirfd, name, 0) < 0 ? failed(journal, names->seqs[names->n], err) : 0;
 }
 
-static int take_all(struct journal *journal, bool *intact, struct err *err)
+static int take_all(struct journal *journal, struct taking *taking, struct err *err)
 {
     struct names names = {0};
     int result = list(journal, &names, err);
     if (result == 0)
         result = drop_unborn(journal, &names, err);
-    for (size_t i = 0; result == 0 && i < names.n; i++)
-        result = i + 1 < names.n ? take_finished(journal, names.seqs[i], err)
-                                 : take_last(journal, names.seqs[i], intact, err);
+    for (size_t i = 0; result == 0 && i < names.n; i++) {
+        bool may_be_new = i + JOURNAL_FINISHED_MAX + 2 >= names.n;
+        result = i + 1 < names.n
+                     ? take_finished(journal, names.seqs[i], may_be_new ? taking : NULL, err)
+                     : take_last(journal, names.seqs[i], taking, err);
+    }
     free(names.seqs);
     return result;
 }
@@ -242,26 +274,69 @@ static void choose_id(struct journal *journal, const struct journal_meta *meta, 
         why = why_new_id(journal, meta, intact);
     journal->id = why == NULL ? meta->id : hash_random();
     if (found && why != NULL)
-        log_warn("journal_new_id", LOG_STR("dir", journal->dir), LOG_STR("why", why));
+        log_warn("journal_new_id", LOG_STR("dir", journal->dir), LOG_STR("why", why),
+                 LOG_STR("hint", "sinks go on by identity; what the source no longer has becomes a "
+                                 "Gap"));
     if (found && journal->tail.seq + 1 < meta->next_seq)
         journal->tail.seq = meta->next_seq - 1;
+}
+
+/* The last segment is of an older format: what follows goes into one of this format. -1 with errno.
+ */
+static int leave_old_format(struct journal *journal)
+{
+    struct journal_segment old = *journal_list_active(journal);
+    if (old.size <= JOURNAL_SEGMENT_HEADER) {
+        struct journal_segment_header header = {
+            .format = JOURNAL_FORMAT,
+            .journal_id = journal->id,
+            .first_seq = old.first_seq,
+            .before = old.last,
+            .made_us = clock_wall_us(),
+        };
+        unsigned char bytes[JOURNAL_SEGMENT_HEADER];
+        journal_format_put_segment(bytes, &header);
+        return journal_segment_pwrite(old.file->fd, bytes, sizeof bytes, 0);
+    }
+    struct journal_index_summary summary = {old.first_seq, old.size, old.last};
+    journal_segment_save_index(journal->dirfd, &summary, &journal->index);
+    if (journal_write_segment(journal) < 0)
+        return -1;
+    journal_list_close(journal, &old.file);
+    log_info("journal_format_raised", LOG_STR("dir", journal->dir), LOG_INT("to", JOURNAL_FORMAT),
+             LOG_INT("next_seq", journal->tail.seq + 1));
+    return 0;
+}
+
+/* There is a segment that can be written to. */
+static int have_segment(struct journal *journal, const struct taking *taking, struct err *err)
+{
+    int result = 0;
+    if (journal->n_segments == 0)
+        result = journal_write_segment(journal);
+    else if (taking->format > 0 && taking->format < JOURNAL_FORMAT)
+        result = leave_old_format(journal);
+    if (result < 0)
+        return err_set(err, ERR_FATAL, "journal %s: new segment: %s", journal->dir,
+                       strerror(errno));
+    return 0;
 }
 
 int journal_recover(struct journal *journal, struct err *err)
 {
     struct journal_meta meta;
-    bool found, intact = true;
-    if (journal_meta_read(journal->dir, journal->dirfd, &meta, &found, err) < 0 ||
-        take_all(journal, &intact, err) < 0)
+    bool found;
+    if (journal_meta_read(journal->dir, journal->dirfd, &meta, &found, err) < 0)
         return -1;
-    choose_id(journal, &meta, found, intact);
+    struct taking taking = {.closed = found && meta.closed, .intact = true};
+    if (take_all(journal, &taking, err) < 0)
+        return -1;
+    choose_id(journal, &meta, found, taking.intact);
     meta = (struct journal_meta){.id = journal->id, .next_seq = journal->tail.seq + 1};
     memcpy(meta.boot, journal->boot, sizeof meta.boot);
-    if (journal_meta_write(journal->dir, journal->dirfd, &meta, err) < 0)
+    if (journal_meta_write(journal->dir, journal->dirfd, &meta, err) < 0 ||
+        have_segment(journal, &taking, err) < 0)
         return -1;
-    if (journal->n_segments == 0 && journal_write_segment(journal) < 0)
-        return err_set(err, ERR_FATAL, "journal %s: new segment: %s", journal->dir,
-                       strerror(errno));
     if (fsync(journal->dirfd) < 0)
         return err_set(err, ERR_FATAL, "journal %s: fsync: %s", journal->dir, strerror(errno));
     journal_write_prune(journal, 0);

@@ -9,7 +9,7 @@
 #include "bridge/journal.h"
 #include "bridge/journal_format.h"
 
-enum { JOURNAL_RING_BYTES = 8 * 1024 * 1024 };
+enum { JOURNAL_RING_BYTES = 8 * 1024 * 1024, JOURNAL_RING_BYTES_LEAST = 1024 * 1024 };
 
 struct journal_ring {
     struct block **slots;

@@ -67,6 +67,11 @@ int journal_segment_pwrite(int fd, const void *p, size_t len, uint64_t offset)
     return 0;
 }
 
+bool journal_segment_is_full(int why)
+{
+    return why == ENOSPC || why == EDQUOT || why == EFBIG;
+}
+
 int journal_segment_create(int dirfd, const struct journal_segment_header *header, int *fd)
 {
     char name[JOURNAL_NAME_MAX];

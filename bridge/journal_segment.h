@@ -26,6 +26,9 @@ ssize_t journal_segment_pread(int fd, void *out, size_t len, uint64_t offset);
 /* 0, or -1 with errno: then some of the bytes may have been written. */
 int journal_segment_pwrite(int fd, const void *p, size_t len, uint64_t offset);
 
+/* True for the errnos of a disk, a quota or a file size limit that is full: it may pass. */
+bool journal_segment_is_full(int why);
+
 /* Makes a file with its header; *fd is open for reading and writing. -1 with errno, and nothing
  * was made. */
 int journal_segment_create(int dirfd, const struct journal_segment_header *header, int *fd);

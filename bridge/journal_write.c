@@ -25,14 +25,9 @@
 
 enum { PARTS = 4, TRIM_AT_ONCE = 64, CHECK_FILES_MS = 1000 };
 
-static bool is_full(int why)
-{
-    return why == ENOSPC || why == EDQUOT || why == EFBIG;
-}
-
 static int failed(const struct journal *journal, const char *what, int why, struct err *err)
 {
-    if (is_full(why))
+    if (journal_segment_is_full(why))
         return err_set(err, ERR_RETRY, "journal %s: %s: %s", journal->dir, what, strerror(why));
     return err_set(err, ERR_FATAL, "journal %s: %s: %s", journal->dir, what, strerror(why));
 }
@@ -68,6 +63,14 @@ static bool oldest_is_passed(struct journal *journal)
     bool passed = journal->n_segments > 1 && journal->segments[1].first_seq <= journal->passed;
     pthread_mutex_unlock(&journal->mutex);
     return passed;
+}
+
+/* A full disk is no error of what is tried again anyway. */
+static int unless_full(int result, const struct err *mine, struct err *err)
+{
+    if (result == 0 || mine->kind == ERR_RETRY)
+        return 0;
+    return err_set(err, mine->kind, "%s", mine->msg);
 }
 
 /* ---- segments ---- */
@@ -152,7 +155,10 @@ static int renew(struct journal *journal, struct err *err)
     }
     forget_gone(journal);
     log_warn("journal_files_deleted", LOG_STR("dir", journal->dir),
-             LOG_INT("next_seq", journal->tail.seq + 1));
+             LOG_INT("next_seq", journal->tail.seq + 1),
+             LOG_STR("hint",
+                     "somebody deleted the journal while it was in use; a sink that had not "
+                     "read it yet says a Gap. Its size is bounded by journal.max_size"));
     return file != NULL ? journal_sync_finished(journal, file, err) : 0;
 }
 
@@ -163,10 +169,11 @@ static int check_files(struct journal *journal, struct err *err)
     if (now - journal->checked_ms < CHECK_FILES_MS)
         return 0;
     journal->checked_ms = now;
-    return is_gone(journal, journal_list_active(journal)) ||
-                   !journal_meta_holds_lock(journal->dirfd, journal->lockfd)
-               ? renew(journal, err)
-               : 0;
+    if (!is_gone(journal, journal_list_active(journal)) &&
+        journal_meta_holds_lock(journal->dirfd, journal->lockfd))
+        return 0;
+    struct err mine;
+    return unless_full(renew(journal, &mine), &mine, err);
 }
 
 /* The active segment is done; another one follows. */
@@ -319,8 +326,9 @@ static int prune_aged(struct journal *journal, struct err *err)
     pthread_mutex_lock(&journal->mutex);
     bool all_passed = journal->passed > journal->tail.seq;
     pthread_mutex_unlock(&journal->mutex);
+    struct err mine;
     if (all_passed && active->size > JOURNAL_SEGMENT_HEADER && active->last.arrival_us < least &&
-        roll(journal, err) < 0)
+        unless_full(roll(journal, &mine), &mine, err) < 0)
         return -1;
     while (oldest_is_passed(journal) && journal->segments[0].last.arrival_us < least)
         drop_oldest(journal);

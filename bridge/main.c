@@ -58,19 +58,8 @@ static int check(const char *path)
 {
     struct loaded loaded = {0};
     int rc = load(&loaded, path);
-    if (rc == 0) {
+    if (rc == 0)
         printf("%s: ok\n", path);
-        for (size_t i = 0; i < loaded.setup->n_sources; i++) {
-            const struct setup_source *s = &loaded.setup->sources[i];
-            if (s->ops->start != NULL && s->ops->start(s->settings) == SOURCE_START_SNAPSHOT)
-                printf("note: source %s: start: snapshot behaves as oldest in this version\n",
-                       s->name);
-        }
-        if (loaded.setup->standby)
-            printf(
-                "note: standby: true keeps a fenced instance up, but it does not take over again "
-                "by itself in this version\n");
-    }
     unload(&loaded);
     return rc;
 }

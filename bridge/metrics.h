@@ -14,7 +14,7 @@ enum metric {
     METRIC_COUNT
 };
 
-enum metrics_scope { METRICS_SOURCE, METRICS_SINK, METRICS_MIRROR };
+enum metrics_scope { METRICS_SOURCE, METRICS_SINK, METRICS_MIRROR, METRICS_CALLBACKS };
 
 struct metrics;     /* one labelled set of values */
 struct metrics_all; /* all sets of one process */
@@ -26,6 +26,8 @@ struct metrics *metrics_new(struct metrics_all *all, enum metrics_scope scope, c
                             const char *sink);
 
 void metrics_add(struct metrics *m, enum metric id, uint64_t n);
+/* The same for less, of a metric that only one thread at a time adds to. */
+void metrics_count(struct metrics *m, enum metric id, uint64_t n);
 void metrics_set(struct metrics *m, enum metric id, uint64_t value);
 uint64_t metrics_get(const struct metrics *m, enum metric id);
 

@@ -4,8 +4,9 @@
 #include "bridge/base/clock.h"
 
 #include <inttypes.h>
+#include <string.h>
 
-enum { MALFORMED_RAW_MAX = 1 << 20 };
+enum { MALFORMED_RAW_MAX = 1 << 20, REJECTED_ID_MAX = 1024 };
 
 void own_render(struct buf *out, const char *type, struct str source, uint64_t index,
                 struct str payload)
@@ -20,6 +21,39 @@ void own_render(struct buf *out, const char *type, struct str source, uint64_t i
 void own_gap_payload(struct buf *out, uint64_t from, uint64_t to, const char *reason)
 {
     buf_printf(out, "{\"From\":%" PRIu64 ",\"To\":%" PRIu64 ",\"Reason\":", from, to);
+    buf_append_json(out, str_from(reason));
+    buf_append_char(out, '}');
+}
+
+void own_gap_widen(uint64_t *from, uint64_t *to)
+{
+    *from = *from > EVENT_APART_MS ? *from - EVENT_APART_MS : 0;
+    *to += EVENT_APART_MS;
+}
+
+/* The digits behind `name`; false where it is not there, or no number follows. */
+static bool number_behind(struct str data, const char *name, uint64_t *out)
+{
+    const char *at = memmem(data.p, data.len, name, strlen(name));
+    const char *end = data.p + data.len;
+    if (at == NULL)
+        return false;
+    const char *first = at + strlen(name);
+    *out = 0;
+    for (at = first; at < end && *at >= '0' && *at <= '9'; at++)
+        *out = *out * 10 + (uint64_t)(*at - '0');
+    return at > first;
+}
+
+bool own_gap_range(struct str data, uint64_t *from, uint64_t *to)
+{
+    return number_behind(data, "\"Payload\":{\"From\":", from) &&
+           number_behind(data, ",\"To\":", to);
+}
+
+void own_resync_payload(struct buf *out, const char *reason)
+{
+    buf_append_cstr(out, "{\"Reason\":");
     buf_append_json(out, str_from(reason));
     buf_append_char(out, '}');
 }
@@ -61,7 +95,7 @@ void own_rejected_payload(struct buf *out, struct str source, uint64_t journal_i
     char since[CLOCK_TEXT_MAX];
     clock_format(event->arrival_us, since);
     buf_append_cstr(out, "{\"Event\":");
-    buf_append_json(out, buf_str(&id));
+    buf_append_json(out, str_cut(buf_str(&id), REJECTED_ID_MAX));
     buf_printf(out, ",\"Size\":%zu,\"Reason\":", event->data.len);
     buf_append_json(out, str_from(reason));
     buf_printf(out,

@@ -1,4 +1,4 @@
-/* pipeline.c - one source, its journal, and its sinks. */
+/* pipeline.c - one source, its journal, its resyncs, and its sinks. */
 #include "bridge/pipeline.h"
 
 #include "bridge/base/log.h"
@@ -6,6 +6,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+
+/* What all journals together keep in memory of their newest blocks. */
+#define RINGS_BYTES (UINT64_C(64) << 20)
 
 struct pair {
     struct pipeline *pipeline;
@@ -24,7 +27,8 @@ struct pipeline {
     struct stop *stop_source, *stop_sinks;
     struct ingest *ingest;
     void *source;
-    pthread_t thread;
+    struct resync *resync;
+    pthread_t thread, resync_thread;
     bool started;
     atomic_bool failed;
     atomic_size_t fenced;
@@ -64,13 +68,24 @@ static void *run_pair(void *arg)
     return NULL;
 }
 
+static void *run_resync(void *arg)
+{
+    resync_run(((struct pipeline *)arg)->resync);
+    return NULL;
+}
+
+static void start_thread(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+    if (pthread_create(thread, NULL, run, arg) != 0)
+        abort();
+}
+
 void pipeline_start(struct pipeline *p)
 {
     for (size_t i = 0; i < p->n_pairs; i++)
-        if (pthread_create(&p->pairs[i].thread, NULL, run_pair, &p->pairs[i]) != 0)
-            abort();
-    if (pthread_create(&p->thread, NULL, run_source, p) != 0)
-        abort();
+        start_thread(&p->pairs[i].thread, run_pair, &p->pairs[i]);
+    start_thread(&p->thread, run_source, p);
+    start_thread(&p->resync_thread, run_resync, p);
     p->started = true;
 }
 
@@ -83,18 +98,33 @@ void pipeline_stop(struct pipeline *p)
 
 /* ---- making ---- */
 
-/* Every sink has said whether it holds a checkpoint of this source; *any: one does. */
-static bool checkpoints(void *arg, bool *any)
+static void add_checkpoint(struct known_checkpoint *known, const struct sink_status *status)
+{
+    if (!status->checkpoint_found)
+        return;
+    if (!known->any || status->epoch > known->epoch ||
+        (status->epoch == known->epoch && status->index > known->index))
+        *known = (struct known_checkpoint){true, status->epoch, status->index};
+}
+
+/* What all sinks hold of this source; false as long as one of them was not asked. */
+static bool checkpoints(void *arg, struct known_checkpoint *known)
 {
     struct pipeline *p = arg;
     bool all = true;
+    *known = (struct known_checkpoint){0};
     for (size_t i = 0; i < p->n_pairs; i++) {
         struct sink_status status;
         sink_loop_get_status(p->pairs[i].loop, &status);
         all = all && status.checkpoint_known;
-        *any = *any || status.checkpoint_found;
+        add_checkpoint(known, &status);
     }
     return all;
+}
+
+static void want_resync(void *arg, uint64_t after_seq, const char *reason)
+{
+    resync_request(((struct pipeline *)arg)->resync, after_seq, reason);
 }
 
 static void news(void *arg)
@@ -126,10 +156,25 @@ static int open_journal(struct pipeline *p, struct err *err)
         .max_size = setup->journal_max_size,
         .max_age_ms = setup->journal_max_age_ms,
         .sync_ms = setup->journal_sync_ms,
+        .ring_bytes = RINGS_BYTES / setup->n_sources,
     };
     int rc = journal_open(&p->journal, &options, err);
     buf_fini(&dir);
     return rc;
+}
+
+/* A snapshot only where there is a state to be read. */
+static enum source_start start_of(const struct setup_source *source)
+{
+    const struct source_ops *ops = source->ops;
+    enum source_start start =
+        ops->start != NULL ? ops->start(source->settings) : SOURCE_START_OLDEST;
+    return start == SOURCE_START_SNAPSHOT && ops->snapshot == NULL ? SOURCE_START_OLDEST : start;
+}
+
+static bool is_by_bytes(const struct setup_source *source)
+{
+    return source->ops->is_marathon != NULL && source->ops->is_marathon(source->settings);
 }
 
 static int open_ingest(struct pipeline *p, size_t slot, struct err *err)
@@ -143,13 +188,50 @@ static int open_ingest(struct pipeline *p, size_t slot, struct err *err)
         .metrics = p->metrics,
         .filter = ops->filter != NULL ? ops->filter(p->setup->settings) : NULL,
         .stop = p->stop_source,
-        .start = ops->start != NULL ? ops->start(p->setup->settings) : SOURCE_START_OLDEST,
+        .start = start_of(p->setup),
+        .no_replay = ops->no_replay,
+        .tells_state = ops->tells_state,
+        .by_bytes = is_by_bytes(p->setup),
+        .digest = ops->digest != NULL ? ops->digest(p->setup->settings) : NULL,
         .checkpoints = checkpoints,
         .news = news,
         .passed = passed,
         .arg = p,
     };
     return ingest_new(&p->ingest, &options, err);
+}
+
+static int open_resync(struct pipeline *p, struct err *err)
+{
+    const struct source_ops *ops = p->setup->ops;
+    struct buf dir = {0};
+    buf_printf(&dir, "%s/%s/state", p->world->setup->journal_path, p->setup->name);
+    struct resync_options options = {
+        .source = p->setup->name,
+        .dir = buf_cstr(&dir),
+        .journal = p->journal,
+        .ingest = p->ingest,
+        .ops = ops,
+        .connector = p->source,
+        .rate = ops->snapshot_rate != NULL ? ops->snapshot_rate(p->setup->settings) : 1,
+        .metrics = p->metrics,
+        .journal_max_size = p->world->setup->journal_max_size,
+        .stop = p->stop_source,
+    };
+    int rc = resync_new(&p->resync, &options, err);
+    buf_fini(&dir);
+    uint64_t next = journal_next_seq(p->journal);
+    if (rc == 0 && ops->tells_state && next > journal_first_seq(p->journal))
+        resync_request(p->resync, next - 1, RESYNC_AFTER_RESTART);
+    return rc;
+}
+
+static size_t count_sources(const struct setup *setup, const struct setup_sink *sink)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < setup->n_sources; i++)
+        n += setup_sink_takes(sink, setup->sources[i].name);
+    return n;
 }
 
 static struct filter *make_filter(const struct setup_sink *sink)
@@ -179,13 +261,26 @@ static void open_pair(struct pipeline *p, const struct setup_sink *sink)
                  .source = p->setup->name,
                  .sink = sink->name,
                  .settings = sink->settings,
+                 .instance = p->world->instance,
                  .standby = p->world->setup->standby,
+                 .n_sources = count_sources(p->world->setup, sink),
                  .stop = p->stop_sinks},
         .journal = p->journal,
         .filter = pair->filter,
+        .redact = sink->redact,
+        .by_bytes = is_by_bytes(p->setup),
+        .no_replay = p->setup->ops->no_replay,
         .metrics = pair->metrics,
+        .want_resync = want_resync,
+        .arg = p,
     };
     pair->loop = sink_loop_new(&options);
+}
+
+static int open_source(struct pipeline *p, struct err *err)
+{
+    p->source = p->setup->ops->create(p->setup->settings, p->ingest);
+    return open_resync(p, err);
 }
 
 int pipeline_open(struct pipeline **out, const struct pipeline_world *world, size_t i,
@@ -199,7 +294,7 @@ int pipeline_open(struct pipeline **out, const struct pipeline_world *world, siz
     p->stop_sinks = stop_new();
     p->metrics = metrics_new(world->metrics, METRICS_SOURCE, p->setup->name, NULL);
     p->pairs = mem_zalloc(setup->n_sinks * sizeof *p->pairs);
-    if (open_journal(p, err) != 0 || open_ingest(p, i, err) != 0) {
+    if (open_journal(p, err) != 0 || open_ingest(p, i, err) != 0 || open_source(p, err) != 0) {
         err_wrap(err, "source %s", p->setup->name);
         pipeline_close(&p);
         return -1;
@@ -207,7 +302,6 @@ int pipeline_open(struct pipeline **out, const struct pipeline_world *world, siz
     for (size_t s = 0; s < setup->n_sinks; s++)
         if (setup_sink_takes(&setup->sinks[s], p->setup->name))
             open_pair(p, &setup->sinks[s]);
-    p->source = p->setup->ops->create(p->setup->settings, p->ingest);
     *out = p;
     return 0;
 }
@@ -220,9 +314,11 @@ void pipeline_close(struct pipeline **pipeline)
     if (p->started) {
         pipeline_stop(p);
         pthread_join(p->thread, NULL);
+        pthread_join(p->resync_thread, NULL);
         for (size_t i = 0; i < p->n_pairs; i++)
             pthread_join(p->pairs[i].thread, NULL);
     }
+    resync_free(&p->resync);
     if (p->source != NULL)
         p->setup->ops->destroy(p->source);
     for (size_t i = 0; i < p->n_pairs; i++) {
@@ -263,6 +359,11 @@ struct metrics *pipeline_metrics(const struct pipeline *p)
 void pipeline_source_status(struct pipeline *p, struct ingest_status *out)
 {
     ingest_get_status(p->ingest, out);
+}
+
+void pipeline_resync_status(struct pipeline *p, struct resync_status *out)
+{
+    resync_get_status(p->resync, out);
 }
 
 size_t pipeline_sinks(const struct pipeline *p)

@@ -4,6 +4,7 @@
 #define BUSBAR_PIPELINE_H
 
 #include "bridge/ingest.h"
+#include "bridge/resync.h"
 #include "bridge/setup.h"
 #include "bridge/sink_loop.h"
 
@@ -12,6 +13,7 @@ struct pipeline;
 /* What all pipelines of a bridge share; outlives them. */
 struct pipeline_world {
     const struct setup *setup;
+    const char *instance; /* see sink_pair */
     struct arrival *arrival;
     struct metrics_all *metrics;
     void (*news)(void *arg);  /* after each commit, on the connector's thread */
@@ -33,6 +35,7 @@ const char *pipeline_type(const struct pipeline *pipeline);
 struct journal *pipeline_journal(const struct pipeline *pipeline);
 struct metrics *pipeline_metrics(const struct pipeline *pipeline);
 void pipeline_source_status(struct pipeline *pipeline, struct ingest_status *out);
+void pipeline_resync_status(struct pipeline *pipeline, struct resync_status *out);
 size_t pipeline_sinks(const struct pipeline *pipeline);
 const struct setup_sink *pipeline_sink(const struct pipeline *pipeline, size_t i);
 struct metrics *pipeline_sink_metrics(const struct pipeline *pipeline, size_t i);

@@ -133,7 +133,7 @@ bool filter_is_empty(const struct filter *filter)
 
 bool filter_match(const struct filter *filter, const struct event *event)
 {
-    if (filter == NULL || event->origin != EVENT_SOURCE)
+    if (filter == NULL || event->origin == EVENT_OWN || event->origin == EVENT_MALFORMED)
         return true;
     return topics_match(filter, event) && names_match(&filter->types, event->type) &&
            names_match(&filter->namespaces, event->ns);

@@ -26,12 +26,10 @@ static void grow(struct seen *seen)
 
 static void forget_oldest(struct seen *seen)
 {
-    struct seen_entry *oldest = &seen->ring[seen->head];
-    uint32_t *times = map_at(&seen->idents, oldest->ident);
-    if (--*times == 0)
-        map_remove(&seen->idents, oldest->ident);
+    map_lower(&seen->idents, seen->ring[seen->head].ident);
     seen->head = (seen->head + 1) & (seen->cap - 1);
     seen->n--;
+    map_fetch(&seen->idents, seen->ring[seen->head].ident); /* the next to go */
 }
 
 void seen_add(struct seen *seen, uint64_t index, uint64_t ident)

@@ -25,8 +25,9 @@ static const struct setting top_rows[] = {
      .type = SETTING_BOOL,
      .offset = offsetof(struct setup, standby),
      .fallback = "false",
-     .help = "false: the newest instance of this name takes over and the fenced one ends; true: a "
-             "fenced one stays up and goes on journaling and mirroring"},
+     .help = "true: instances of this name share out the pairs of source and sink, one owner each, "
+             "and the others stand by, journaling and mirroring; false: the newest instance takes "
+             "over, and the fenced one ends"},
     {.name = "log",
      .type = SETTING_CHOICE,
      .offset = offsetof(struct setup, log_format),
@@ -165,6 +166,12 @@ static const struct setting sink_rows[] = {
      .type = SETTING_LIST,
      .offset = offsetof(struct setup_sink, namespaces),
      .help = "left out: all"},
+    {.name = "redact",
+     .type = SETTING_LIST,
+     .offset = offsetof(struct setup_sink, redact_paths),
+     .check = redact_check_path,
+     .help = "JSON paths, as $.Payload.Job.Meta or $..Env.*, whose values this sink gets as "
+             "\"[redacted]\"; left out: none"},
     {.name = NULL},
 };
 
@@ -239,6 +246,15 @@ static void read_source(struct setup *setup, struct settings *file,
         source->ops->check(file, node, source->settings);
 }
 
+/* Paths that can't be read were told by their row; here it is that they are too many. */
+static void prepare_redact(struct setup_sink *sink, struct settings *file,
+                           const struct settings_node *node)
+{
+    struct err err = {ERR_INPUT, ""};
+    if (redact_new(&sink->redact, &sink->redact_paths, &err) != 0)
+        settings_problem(file, settings_get(node, "redact"), "%s", err.msg);
+}
+
 static void read_sink(struct setup *setup, struct settings *file, const struct settings_node *node,
                       const struct registry *registry)
 {
@@ -253,7 +269,8 @@ static void read_sink(struct setup *setup, struct settings *file, const struct s
         return;
     }
     buf_fini(&known);
-    settings_apply(file, node, "sink", sink_rows, sink->ops->rows, sink);
+    if (settings_apply(file, node, "sink", sink_rows, sink->ops->rows, sink) == 0)
+        prepare_redact(sink, file, node);
     sink->name = sink->name != NULL ? sink->name : "";
     sink->settings = mem_zalloc(sink->ops->settings_size);
     setup->n_sinks++;
@@ -350,8 +367,10 @@ void setup_free(struct setup **setup)
         return;
     for (size_t i = 0; i < s->n_sources; i++)
         free(s->sources[i].settings);
-    for (size_t i = 0; i < s->n_sinks; i++)
+    for (size_t i = 0; i < s->n_sinks; i++) {
         free(s->sinks[i].settings);
+        redact_free(&s->sinks[i].redact);
+    }
     free(s->sources);
     free(s->sinks);
     free(s);

@@ -10,6 +10,7 @@
 
 #include "bridge/base/log.h"
 #include "bridge/journal.h"
+#include "bridge/redact.h"
 #include "bridge/sink.h"
 #include "bridge/source.h"
 
@@ -29,7 +30,8 @@ struct setup_sink {
     const char *name;
     const struct sink_ops *ops;
     void *settings;
-    struct setting_list sources, topics, types, namespaces;
+    struct setting_list sources, topics, types, namespaces, redact_paths;
+    struct redact *redact; /* of those; NULL: none */
 };
 
 struct setup {

@@ -48,13 +48,36 @@ static json_t *sink_json(struct pipeline *p, size_t i)
     pipeline_sink_status(p, i, &s);
     const struct setup_sink *sink = pipeline_sink(p, i);
     struct metrics *m = pipeline_sink_metrics(p, i);
-    return json_pack("{s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name", sink->name,
-                     "type", sink->ops->type, "state", sink_state_name(s.state), "since",
-                     time_json(s.since_us), "seq", (json_int_t)s.seq, "index", (json_int_t)s.index,
+    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name",
+                     sink->name, "type", sink->ops->type, "state", sink_state_name(s.state),
+                     "owner", text_or_null(s.owner), "since", time_json(s.since_us), "seq",
+                     (json_int_t)s.seq, "index", (json_int_t)s.index, "epoch", (json_int_t)s.epoch,
                      "lag_events", (json_int_t)lag_of(pipeline_journal(p), &s), "published",
                      (json_int_t)metrics_get(m, METRIC_PUBLISHED), "rejected",
                      (json_int_t)metrics_get(m, METRIC_REJECTED), "last_published",
                      time_json(s.published_us), "last_error", text_or_null(s.detail));
+}
+
+static const char *resync_state(const struct resync_status *s)
+{
+    if (!s->supported)
+        return "unsupported";
+    if (s->open)
+        return "open";
+    return s->wanted ? "wanted" : "idle";
+}
+
+static json_t *resync_json(struct pipeline *p)
+{
+    struct resync_status s;
+    pipeline_resync_status(p, &s);
+    return json_pack("{s:s, s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "state",
+                     resync_state(&s), "number", (json_int_t)s.number, "reason",
+                     text_or_null(s.reason), "started", time_json(s.started_us), "finished",
+                     time_json(s.finished_us), "requests", (json_int_t)s.requests, "expected",
+                     (json_int_t)s.expected, "told", (json_int_t)s.told, "skipped",
+                     (json_int_t)s.skipped, "vanished", (json_int_t)s.vanished, "known",
+                     (json_int_t)s.known, "last_error", text_or_null(s.detail));
 }
 
 static json_t *source_json(struct pipeline *p)
@@ -65,29 +88,42 @@ static json_t *source_json(struct pipeline *p)
     json_t *sinks = json_array();
     for (size_t i = 0; i < pipeline_sinks(p); i++)
         json_array_append_new(sinks, sink_json(p, i));
-    return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "name",
-                     pipeline_name(p), "type", pipeline_type(p), "state",
-                     source_state_name(s.state), "since", time_json(s.since_us), "heard",
-                     time_json(s.heard_us), "server", text_or_null(s.server), "last_index",
-                     (json_int_t)s.last_index, "events", (json_int_t)metrics_get(m, METRIC_EVENTS),
-                     "repeats", (json_int_t)metrics_get(m, METRIC_REPEATS), "gaps",
-                     (json_int_t)metrics_get(m, METRIC_GAPS), "last_error", text_or_null(s.detail),
-                     "journal", journal_json(pipeline_journal(p)), "sinks", sinks);
+    return json_pack(
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "name",
+        pipeline_name(p), "type", pipeline_type(p), "state", source_state_name(s.state), "since",
+        time_json(s.since_us), "heard", time_json(s.heard_us), "server", text_or_null(s.server),
+        "last_index", (json_int_t)s.last_index, "epoch", (json_int_t)s.epoch, "events",
+        (json_int_t)metrics_get(m, METRIC_EVENTS), "repeats",
+        (json_int_t)metrics_get(m, METRIC_REPEATS), "gaps", (json_int_t)metrics_get(m, METRIC_GAPS),
+        "last_error", text_or_null(s.detail), "journal", journal_json(pipeline_journal(p)),
+        "resync", resync_json(p), "sinks", sinks);
 }
 
 void bridge_render_status(struct bridge *b, struct buf *out)
 {
     json_t *sources = json_array();
-    for (size_t i = 0; i < b->n_pipelines; i++)
-        json_array_append_new(sources, source_json(b->pipelines[i]));
-    json_t *root = json_pack("{s:s, s:s, s:o, s:b, s:o}", "name", b->setup->name, "version",
-                             BUSBAR_VERSION, "started", time_json(b->started_us), "ready",
-                             bridge_is_ready(b, NULL), "sources", sources);
+    for (size_t i = 0; i < b->n_pipelines; i++) {
+        json_t *source = source_json(b->pipelines[i]);
+        if (b->add_status != NULL)
+            b->add_status(b->add_status_arg, i, source);
+        json_array_append_new(sources, source);
+    }
+    json_t *root =
+        json_pack("{s:s, s:o, s:s, s:o, s:b, s:o}", "name", b->setup->name, "instance",
+                  text_or_null(b->instance.id), "version", BUSBAR_VERSION, "started",
+                  time_json(b->started_us), "ready", bridge_is_ready(b, NULL), "sources", sources);
     char *text = json_dumps(root, JSON_INDENT(2));
     buf_append_cstr(out, text != NULL ? text : "{}");
     buf_append_char(out, '\n');
     free(text);
     json_decref(root);
+}
+
+void bridge_on_status(struct bridge *b, void (*fn)(void *arg, size_t i, struct json_t *source),
+                      void *arg)
+{
+    b->add_status = fn;
+    b->add_status_arg = arg;
 }
 
 void bridge_render_metrics(struct bridge *b, struct buf *out)
@@ -126,7 +162,7 @@ static bool is_ready(struct pipeline *p, struct buf *why)
     for (size_t i = 0; i < pipeline_sinks(p); i++) {
         struct sink_status sink;
         pipeline_sink_status(p, i, &sink);
-        if (sink.state != SINK_PUBLISHING)
+        if (sink.state != SINK_PUBLISHING && sink.state != SINK_WAITING)
             ready = say_why(why, "sink", pipeline_sink(p, i)->name, sink_state_name(sink.state),
                             sink.detail);
     }

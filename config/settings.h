@@ -79,7 +79,7 @@ struct setting_map {
 };
 
 struct setting {
-    const char *name; /* NULL ends the table */
+    const char *name; /* NULL ends the table, or goes on in `rest` */
     enum setting_type type;
     size_t offset;        /* into the struct */
     const char *fallback; /* as it would stand in the file ("a,b" for lists); NULL: none */
@@ -89,8 +89,12 @@ struct setting {
     /* Extra check of the value as text (each item of a list); returns what was expected, or NULL
      * where it is fine. */
     const char *(*check)(const char *value);
-    const char *help; /* one line */
+    const char *help;           /* one line */
+    const struct setting *rest; /* of the last row: rows that several tables share; NULL: none */
 };
+
+/* Walks a table: `for (row = setting_first(rows); row != NULL; row = setting_first(row + 1))`. */
+const struct setting *setting_first(const struct setting *rows); /* NULL at the end */
 
 /* Fills `out` by the rows (defaults first). `what` names the section in problems ("sink lake"). A
  * key of the mapping that stands in no row of `rows` nor in `more` (may be NULL: rows that another

@@ -395,7 +395,7 @@ static int compare_names(const void *a, const void *b)
 
 static void add_names(struct names *names, const struct setting *rows)
 {
-    for (; rows != NULL && rows->name != NULL; rows++) {
+    for (rows = setting_first(rows); rows != NULL; rows = setting_first(rows + 1)) {
         names->names = mem_realloc(names->names, (names->n + 1) * sizeof *names->names);
         names->names[names->n++] = rows->name;
     }
@@ -475,11 +475,11 @@ int settings_apply(struct settings *settings, const struct settings_node *mappin
 {
     struct apply a = {.settings = settings, .mapping = mapping, .what = what, .out = out};
     if (!is_section(&a)) {
-        for (a.row = rows; a.row->name != NULL; a.row++)
+        for (a.row = setting_first(rows); a.row != NULL; a.row = setting_first(a.row + 1))
             set_fallback(&a);
         return -1;
     }
-    for (a.row = rows; a.row->name != NULL; a.row++)
+    for (a.row = setting_first(rows); a.row != NULL; a.row = setting_first(a.row + 1))
         apply_row(&a);
     struct names names = collect_names(rows, more);
     find_unknown_keys(&a, &names);

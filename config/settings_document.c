@@ -82,6 +82,6 @@ void settings_document(const struct setting *rows, const char *title, FILE *to)
     fprintf(to, "### %s\n\n", title);
     fputs("| setting | type | default | allowed | what it does |\n", to);
     fputs("|---|---|---|---|---|\n", to);
-    for (; rows->name != NULL; rows++)
+    for (rows = setting_first(rows); rows != NULL; rows = setting_first(rows + 1))
         print_row(rows, to);
 }

@@ -3,6 +3,13 @@
 
 #include "config/settings_value.h"
 
+const struct setting *setting_first(const struct setting *rows)
+{
+    while (rows != NULL && rows->name == NULL)
+        rows = rows->rest;
+    return rows;
+}
+
 struct settings_range settings_row_range(const struct setting *row)
 {
     struct settings_range range = {.min = row->min, .max = row->max};

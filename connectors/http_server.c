@@ -1,23 +1,26 @@
 /* http_server.c - HTTP for those who are called, over libmicrohttpd's external epoll mode.
  *
- * The loop waits on the library's epoll, an eventfd (poke) and the stop flag, lets the owner take
- * its turn, and then lets the library run: reading, handlers, content readers and resuming all
- * happen on this one thread, so a stream that has nothing can't miss the news that come while it is
- * put to sleep.
+ * The loop waits, in the writer's epoll, on the library's, an eventfd (poke), the stop flag and the
+ * writer's sockets, lets the owner take its turn, and then lets the library run: reading, handlers,
+ * content readers and resuming all happen on this one thread, so a stream that has nothing can't
+ * miss the news that come while it is put to sleep.
  *
- * A sleeping (suspended) connection is not watched by the library: once a second all of them are
- * polled for a peer that went away. That sweep also ends connections whose request does not become
- * whole in time, however slowly its bytes drip, or can't come any more. */
+ * A stream is the writer's once its head is sent, with its TLS session, where there is one. A sweep
+ * once a second ends connections whose request does not become whole in time. */
 #include "connectors/http_server.h"
 
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
+#include "connectors/http_server_request.h"
 #include "connectors/http_server_socket.h"
+#include "connectors/http_server_tls.h"
+#include "connectors/http_server_writer.h"
 
 #include <errno.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,30 +28,31 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define TLS_PRIORITIES "NORMAL:-VERS-TLS1.0:-VERS-TLS1.1"
+
 enum {
-    POOL_BYTES = 8 * 1024,  /* per connection; bounds a request, without its body, to some 7 KiB */
-    BLOCK_BYTES = 8 * 1024, /* per stream; at least HTTP_READ_MIN */
+    POOL_BYTES = 6 * 1024, /* per connection; bounds a request, without its body, to some 5 KiB */
     SWEEP_MS = 1000,
     SWEEP_BATCH = 512,
     TURN_MAX_MS = 1000,
     RUNS_MAX = 32,
 };
 
-/* One connection; a stream while `ops` is set. They lie in one array: heap-scattered ones cost
- * twice the CPU at 10,000. */
+/* One connection. All lie in one array: heap-scattered ones cost twice the CPU at 10,000. */
 struct http_stream {
     struct http_server *server;
     struct MHD_Connection *connection; /* NULL: a free slot */
-    const struct http_stream_ops *ops;
-    void *client;
-    struct buf body;  /* up to body_max */
-    int64_t since_ms; /* of the wait for a request, or of the last one's end */
+    struct http_sending sending;       /* its `ops` are set: a stream */
+    struct buf body;                   /* up to body_max */
+    int64_t since_ms;                  /* of the wait for a request, or of the last one's end */
+    struct http_tls_shown *shown;      /* the certificate that its peer sees */
     int fd;
     bool answered;
     bool body_over;
     bool asleep;
-    bool ending; /* the server ends it, or its peer is gone: the next read closes */
-    bool gone;
+    bool over; /* the next read closes … */
+    bool said; /* … in good order: the owner had it ended */
+    enum http_closed why;
     struct http_stream *next_free;
 };
 
@@ -56,8 +60,9 @@ struct http_server {
     struct http_server_options options;
     char address[HTTP_ADDRESS_MAX];
     struct MHD_Daemon *daemon;
-    int epoll_fd;
     int poke_fd;
+    struct http_writer *writer;
+    struct http_tls *tls; /* NULL: nothing is encrypted */
     struct http_stream *slots;
     size_t n_slots;
     size_t used; /* slots from here on were never used */
@@ -66,103 +71,90 @@ struct http_server {
     uint64_t accepted;
 };
 
-struct http_request {
-    struct MHD_Connection *connection;
-    const char *method;
-    const char *path;
-    struct str body;
-};
-
-/* ---- requests and answers ---- */
-
-const char *http_request_method(const struct http_request *request)
-{
-    return request->method;
-}
-
-const char *http_request_path(const struct http_request *request)
-{
-    return request->path;
-}
-
-const char *http_request_header(const struct http_request *request, const char *name)
-{
-    return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
-}
-
-struct str http_request_body(const struct http_request *request)
-{
-    return request->body;
-}
-
-struct each_query {
-    bool (*fn)(void *arg, struct str name, struct str value);
-    void *arg;
-};
-
-static enum MHD_Result one_query(void *cls, enum MHD_ValueKind kind, const char *name,
-                                 size_t name_len, const char *value, size_t value_len)
-{
-    (void)kind;
-    struct each_query *each = cls;
-    struct str v = {value != NULL ? value : "", value != NULL ? value_len : 0};
-    return each->fn(each->arg, (struct str){name, name_len}, v) ? MHD_YES : MHD_NO;
-}
-
-void http_request_query(const struct http_request *request,
-                        bool (*fn)(void *arg, struct str name, struct str value), void *arg)
-{
-    struct each_query each = {fn, arg};
-    MHD_get_connection_values_n(request->connection, MHD_GET_ARGUMENT_KIND, one_query, &each);
-}
-
-void http_answer_header(struct http_answer *answer, const char *name, const char *value)
-{
-    if (answer->n_headers == HTTP_ANSWER_HEADERS_MAX)
-        abort();
-    answer->headers[answer->n_headers].name = name;
-    answer->headers[answer->n_headers++].value = mem_strdup(value);
-}
-
-static void answer_fini(struct http_answer *answer)
-{
-    buf_fini(&answer->body);
-    for (size_t i = 0; i < answer->n_headers; i++)
-        free(answer->headers[i].value);
-}
-
 /* ---- streams ---- */
 
+static void put_to_sleep(struct http_stream *s)
+{
+    s->asleep = true;
+    MHD_suspend_connection(s->connection);
+}
+
+/* NULL: nothing is encrypted. */
+static void *tls_session(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    return info != NULL ? info->tls_session : NULL;
+}
+
+/* Asked for the first time when the head has been sent, so from here on the writer has it. */
 static ssize_t read_stream(void *cls, uint64_t pos, char *out, size_t max)
 {
     (void)pos;
+    (void)out;
+    (void)max;
     struct http_stream *s = cls;
-    if (s->ending || s->gone)
+    if (s->over)
+        return s->said ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+    s->sending.fd = s->fd;
+    s->sending.tls = tls_session(s->connection);
+    if (!http_writer_add(s->server->writer, &s->sending))
         return MHD_CONTENT_READER_END_WITH_ERROR;
-    ssize_t n = s->ops->read(s->client, out, max);
-    if (n > 0)
-        return n;
-    if (n < 0)
-        return MHD_CONTENT_READER_END_OF_STREAM;
-    s->asleep = true;
-    MHD_suspend_connection(s->connection);
+    put_to_sleep(s);
     return 0;
+}
+
+static void resume(struct http_stream *s)
+{
+    if (!s->asleep)
+        return;
+    s->asleep = false;
+    MHD_resume_connection(s->connection);
+}
+
+static void end_stream(struct http_stream *s, enum http_closed why, bool said)
+{
+    if (s->over)
+        return;
+    s->over = true;
+    s->said = said;
+    s->why = why;
+    resume(s);
+}
+
+static void on_sent_end(struct http_sending *sending, enum http_closed why)
+{
+    char *at = (char *)sending - offsetof(struct http_stream, sending);
+    end_stream((struct http_stream *)(void *)at, why, why == HTTP_CLOSED_ENDED);
 }
 
 void http_stream_wake(struct http_stream *stream)
 {
-    if (!stream->asleep)
-        return;
-    stream->asleep = false;
-    MHD_resume_connection(stream->connection);
+    if (stream->sending.added)
+        http_writer_wake(stream->server->writer, &stream->sending);
+}
+
+void http_stream_end(struct http_stream *stream)
+{
+    if (stream->sending.added)
+        http_writer_end(stream->server->writer, &stream->sending, HTTP_CLOSED_ENDED);
+    else
+        end_stream(stream, HTTP_CLOSED_ENDED, true);
+}
+
+const char *http_stream_address(const struct http_stream *stream)
+{
+    static _Thread_local char text[HTTP_ADDRESS_MAX];
+    http_server_tell_peer(stream->fd, text);
+    return text;
 }
 
 static struct MHD_Response *make_response(struct http_stream *s, const struct http_answer *answer)
 {
     struct MHD_Response *response;
     if (answer->ops != NULL) {
-        response =
-            MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK_BYTES, read_stream, s, NULL);
+        /* A block of one byte: the writer needs none of it. */
+        response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 1, read_stream, s, NULL);
         if (response != NULL)
             MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
     } else {
@@ -192,16 +184,16 @@ static enum MHD_Result queue_answer(struct http_stream *s, const char *method,
     s->answered = true;
     if (answer->ops != NULL) {
         if (rc == MHD_YES && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
-            s->ops = answer->ops;
-            s->client = answer->client;
+            s->sending.ops = answer->ops;
+            s->sending.client = answer->client;
             MHD_set_connection_option(s->connection, MHD_CONNECTION_OPTION_TIMEOUT,
                                       s->server->options.stream_timeout_s);
-            s->ops->opened(s->client, s);
+            answer->ops->opened(answer->client, s);
         } else {
             answer->ops->closed(answer->client, HTTP_CLOSED_ENDED);
         }
     }
-    answer_fini(answer);
+    http_server_answer_fini(answer);
     return rc;
 }
 
@@ -232,6 +224,13 @@ static bool has_body(struct MHD_Connection *connection)
                                        MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
 }
 
+static bool wants_body(struct http_stream *s, const char *path, const char *method)
+{
+    const struct http_server_options *o = &s->server->options;
+    struct http_request request = {s->connection, method, path, {"", 0}};
+    return o->body_max > 0 && (o->wants_body == NULL || o->wants_body(o->arg, &request));
+}
+
 static void take_body(struct http_stream *s, const char *data, size_t len)
 {
     if (s->body_over || len > s->server->options.body_max - s->body.len) {
@@ -257,7 +256,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         if (s == NULL)
             return MHD_NO;
         *state = s;
-        if (s->server->options.body_max == 0 && has_body(connection))
+        if (has_body(connection) && !wants_body(s, url, method))
             return answer_request(s, url, method);
         return MHD_YES;
     }
@@ -273,7 +272,9 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
 static enum http_closed closed_why(const struct http_stream *s,
                                    enum MHD_RequestTerminationCode code)
 {
-    if (s->ending || code == MHD_REQUEST_TERMINATED_COMPLETED_OK ||
+    if (s->over)
+        return s->why;
+    if (code == MHD_REQUEST_TERMINATED_COMPLETED_OK ||
         code == MHD_REQUEST_TERMINATED_DAEMON_SHUTDOWN)
         return HTTP_CLOSED_ENDED;
     return code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED ? HTTP_CLOSED_TIMEOUT : HTTP_CLOSED_PEER;
@@ -293,11 +294,12 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **st
     s->answered = false;
     s->asleep = false;
     s->since_ms = clock_mono_ms();
-    if (s->ops != NULL) {
-        const struct http_stream_ops *ops = s->ops;
-        s->ops = NULL;
-        ops->closed(s->client, closed_why(s, code));
-    }
+    const struct http_stream_ops *ops = s->sending.ops;
+    void *client = s->sending.client;
+    http_writer_remove(s->server->writer, &s->sending);
+    s->sending.ops = NULL;
+    if (ops != NULL)
+        ops->closed(client, closed_why(s, code));
 }
 
 static struct http_stream *take_slot(struct http_server *server)
@@ -323,6 +325,8 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **c
             s->connection = connection;
             s->fd =
                 MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+            if (server->tls != NULL)
+                s->shown = http_tls_enter(server->tls, tls_session(connection));
         }
         *context = s;
         return;
@@ -330,6 +334,7 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **c
     struct http_stream *s = *context;
     if (s == NULL)
         return;
+    http_tls_leave(&s->shown);
     s->connection = NULL;
     s->next_free = server->free;
     server->free = s;
@@ -362,12 +367,8 @@ static void sweep_batch(struct http_stream *const *streams, struct pollfd *fds, 
     for (size_t i = 0; i < n; i++) {
         if ((fds[i].revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0)
             continue;
-        if (streams[i]->asleep) {
-            streams[i]->gone = true;
-            http_stream_wake(streams[i]);
-        } else if (is_done(streams[i])) {
+        if (is_done(streams[i]))
             shutdown(fds[i].fd, SHUT_RDWR);
-        }
     }
 }
 
@@ -377,11 +378,16 @@ static void sweep(struct http_server *server, int64_t now_ms)
     struct pollfd fds[SWEEP_BATCH];
     size_t n = 0;
     int64_t patience_ms = (int64_t)server->options.request_timeout_s * 1000;
+    int64_t stream_patience_ms = (int64_t)server->options.stream_timeout_s * 1000;
     server->swept_ms = now_ms;
     for (size_t i = 0; i < server->used; i++) {
         struct http_stream *s = &server->slots[i];
         if (s->connection == NULL || (s->answered && !s->asleep))
             continue;
+        if (s->sending.added) {
+            http_writer_expire(server->writer, &s->sending, now_ms, stream_patience_ms);
+            continue;
+        }
         if (!s->answered && now_ms - s->since_ms > patience_ms)
             shutdown(s->fd, SHUT_RDWR); /* the library sees the end and cleans up */
         streams[n] = s;
@@ -396,37 +402,31 @@ static void sweep(struct http_server *server, int64_t now_ms)
 
 /* ---- the loop ---- */
 
-static void wait_for_work(struct http_server *server, struct stop *stop, int wait_ms)
+static void wait_for_work(struct http_server *server, int wait_ms)
 {
     MHD_UNSIGNED_LONG_LONG library_ms;
     if (MHD_get_timeout(server->daemon, &library_ms) == MHD_YES &&
         library_ms < (MHD_UNSIGNED_LONG_LONG)wait_ms)
         wait_ms = (int)library_ms;
-    struct pollfd fds[] = {
-        {.fd = server->epoll_fd, .events = POLLIN},
-        {.fd = server->poke_fd, .events = POLLIN},
-        {.fd = stop_fd(stop), .events = POLLIN},
-    };
-    if (poll(fds, 3, wait_ms) > 0 && fds[1].revents != 0) {
-        eventfd_t ignored;
-        eventfd_read(server->poke_fd, &ignored);
-    }
+    http_writer_wait(server->writer, wait_ms);
 }
 
 /* One run accepts 10 connections at most, and may serve thousands: a fleet that comes back at once
- * would wait for long. */
+ * would wait for long. But a handshake is a ms of CPU: 10 of them between two turns, or those who
+ * are served would wait for the whole fleet. */
 static void run_library(struct http_server *server)
 {
     uint64_t before;
-    int runs = 0;
+    int runs = 0, most = server->tls != NULL ? 1 : RUNS_MAX;
     do {
         before = server->accepted;
         MHD_run(server->daemon);
-    } while (server->accepted != before && ++runs < RUNS_MAX);
+    } while (server->accepted != before && ++runs < most);
 }
 
 void http_server_run(struct http_server *server, struct stop *stop)
 {
+    http_writer_watch(server->writer, stop_fd(stop), false); /* else it is noticed a second late */
     while (!stop_requested(stop)) {
         int wait_ms = TURN_MAX_MS;
         if (server->options.turn != NULL) {
@@ -434,11 +434,16 @@ void http_server_run(struct http_server *server, struct stop *stop)
             wait_ms = wanted_ms < wait_ms ? wanted_ms : wait_ms;
         }
         int64_t now_ms = clock_mono_ms();
-        if (now_ms - server->swept_ms >= SWEEP_MS)
+        if (now_ms - server->swept_ms >= SWEEP_MS) {
             sweep(server, now_ms);
+            if (server->tls != NULL)
+                http_tls_look(server->tls);
+        }
+        http_writer_run(server->writer);
         run_library(server);
-        wait_for_work(server, stop, wait_ms);
+        wait_for_work(server, wait_ms);
     }
+    http_writer_unwatch(server->writer, stop_fd(stop));
 }
 
 void http_server_poke(struct http_server *server)
@@ -448,16 +453,46 @@ void http_server_poke(struct http_server *server)
 
 /* ---- open and close ---- */
 
+static struct MHD_OptionItem option(enum MHD_OPTION which, const char *value)
+{
+    return (struct MHD_OptionItem){which, 0, (void *)value};
+}
+
 static struct MHD_Daemon *start_daemon(struct http_server *server, int listen_fd)
 {
     const struct http_server_options *o = &server->options;
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    struct MHD_OptionItem tls[] = {{MHD_OPTION_END, 0, NULL}, {0}, {0}, {0}};
+    if (server->tls != NULL) {
+        flags |= MHD_USE_TLS;
+        tls[0] = option(MHD_OPTION_HTTPS_MEM_CERT, http_tls_first_certificate(server->tls));
+        tls[1] = option(MHD_OPTION_HTTPS_MEM_KEY, http_tls_first_key(server->tls));
+        tls[2] = option(MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES);
+        tls[3] = option(MHD_OPTION_END, NULL);
+    }
     return MHD_start_daemon(
         flags, 0, NULL, NULL, on_request, server, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL,
         MHD_OPTION_LISTEN_SOCKET, listen_fd, MHD_OPTION_CONNECTION_LIMIT, o->connections_max,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL_BYTES, MHD_OPTION_CONNECTION_TIMEOUT,
         o->request_timeout_s, MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server, MHD_OPTION_ARRAY, tls, MHD_OPTION_END);
+}
+
+static int start(struct http_server *server, int fd, struct err *err)
+{
+    server->n_slots = server->options.connections_max;
+    server->slots = mem_zalloc(server->n_slots * sizeof *server->slots);
+    server->poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    server->writer = http_writer_new(on_sent_end);
+    server->daemon =
+        server->poke_fd >= 0 && server->writer != NULL ? start_daemon(server, fd) : NULL;
+    if (server->daemon == NULL)
+        return err_set(err, ERR_FATAL, "start HTTP server: %s", strerror(errno));
+    int library_fd = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    if (!http_writer_watch(server->writer, library_fd, false) ||
+        !http_writer_watch(server->writer, server->poke_fd, true))
+        return err_set(err, ERR_FATAL, "start HTTP server: %s", strerror(errno));
+    return 0;
 }
 
 int http_server_open(struct http_server **out, const struct http_server_options *options,
@@ -469,23 +504,19 @@ int http_server_open(struct http_server **out, const struct http_server_options 
     server->poke_fd = -1;
     *out = server;
 
-    int fd = http_server_socket(options->listen, options->send_buffer, server->address, err);
-    if (fd < 0) {
+    int fd = -1;
+    int rc = 0;
+    if (options->tls_certificate != NULL)
+        rc = http_tls_open(&server->tls, options->tls_certificate, options->tls_key, err);
+    if (rc == 0)
+        fd = http_server_socket(options->listen, options->send_buffer, server->address, err);
+    rc = fd >= 0 ? start(server, fd, err) : -1;
+    if (rc != 0) {
+        if (fd >= 0 && server->daemon == NULL) /* else the library closes it */
+            close(fd);
         http_server_close(out);
-        return -1;
     }
-    server->n_slots = server->options.connections_max;
-    server->slots = mem_zalloc(server->n_slots * sizeof *server->slots);
-    server->poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    server->daemon = server->poke_fd >= 0 ? start_daemon(server, fd) : NULL;
-    if (server->daemon == NULL) {
-        int saved = errno;
-        close(fd);
-        http_server_close(out);
-        return err_set(err, ERR_FATAL, "start HTTP server: %s", strerror(saved));
-    }
-    server->epoll_fd = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-    return 0;
+    return rc;
 }
 
 const char *http_server_address(const struct http_server *server)
@@ -502,8 +533,7 @@ unsigned http_server_connections_max(const struct http_server *server)
 static void end_streams(struct http_server *server)
 {
     for (size_t i = 0; i < server->used; i++) {
-        server->slots[i].ending = true;
-        http_stream_wake(&server->slots[i]);
+        end_stream(&server->slots[i], HTTP_CLOSED_ENDED, false);
     }
     MHD_run(server->daemon);
 }
@@ -519,6 +549,8 @@ void http_server_close(struct http_server **server)
     }
     if (s->poke_fd >= 0)
         close(s->poke_fd);
+    http_writer_free(&s->writer);
+    http_tls_close(&s->tls);
     free(s->slots);
     free(s);
     *server = NULL;

@@ -21,6 +21,8 @@
 #include "bridge/base/err.h"
 #include "bridge/base/stop.h"
 
+struct iovec;
+struct sockaddr;
 struct http_server;
 struct http_request; /* lives as long as the handler's call */
 struct http_stream;  /* lives until `closed` */
@@ -31,6 +33,10 @@ const char *http_request_method(const struct http_request *request);
 const char *http_request_path(const struct http_request *request); /* decoded, without the query */
 /* The first header of this name (any case); NULL where there is none. */
 const char *http_request_header(const struct http_request *request, const char *name);
+/* Whether one of the headers of this name (any case) is exactly `value`. */
+bool http_request_has(const struct http_request *request, const char *name, const char *value);
+/* Who asks: AF_INET or AF_INET6. */
+const struct sockaddr *http_request_peer(const struct http_request *request);
 /* Calls `fn` for each parameter of the query, decoded, in their order, until it returns false. */
 void http_request_query(const struct http_request *request,
                         bool (*fn)(void *arg, struct str name, struct str value), void *arg);
@@ -54,9 +60,16 @@ struct http_stream_ops {
     ssize_t (*read)(void *client, char *out, size_t max);
     /* Called once, last, whatever happened; also for a stream that was never opened. */
     void (*closed)(void *client, enum http_closed why);
+    /* May be NULL; asked before `read`: up to `max` parts of what comes next, where it lies
+     * already, for it is sent from there: the bytes stay until `taken`, which is called before
+     * anything else with how many of them the peer took, 0 included. Returns how many parts; 0:
+     * `read` is asked. Where `taken` returns false it has nothing more now: neither is asked until
+     * it is woken. */
+    size_t (*look)(void *client, struct iovec *parts, size_t max);
+    bool (*taken)(void *client, size_t bytes);
 };
 
-enum { HTTP_ANSWER_HEADERS_MAX = 8 };
+enum { HTTP_ANSWER_HEADERS_MAX = 12 };
 
 /* Filled by the handler; comes zeroed, with status 200. */
 struct http_answer {
@@ -78,16 +91,26 @@ void http_answer_header(struct http_answer *answer, const char *name, const char
 
 /* A sleeping stream is read again; any other is read anyway. The server's thread. */
 void http_stream_wake(struct http_stream *stream);
+/* Closes the connection soon, whatever its peer has not taken; `closed` is called later. */
+void http_stream_end(struct http_stream *stream);
+/* Who it goes to, as IP:PORT; valid until the next call. */
+const char *http_stream_address(const struct http_stream *stream);
 
 /* ---- the server ---- */
 
 struct http_server_options {
-    const char *listen;         /* HOST:PORT or [ADDRESS]:PORT; port 0: any free one */
-    unsigned connections_max;   /* of all kinds; at the limit newcomers wait in the backlog */
-    size_t send_buffer;         /* of the kernel, per connection; bounds what a dead reader holds */
-    size_t body_max;            /* larger requests get 413; 0: bodies are not read at all */
-    unsigned request_timeout_s; /* for a whole request to arrive, and for idle connections */
-    unsigned stream_timeout_s;  /* for the peer of a stream to take something */
+    const char *listen;       /* HOST:PORT or [ADDRESS]:PORT; port 0: any free one */
+    unsigned connections_max; /* of all kinds; at the limit newcomers wait in the backlog */
+    size_t send_buffer;       /* of the kernel, per connection; bounds what a dead reader holds */
+    size_t body_max;          /* larger requests get 413; 0: bodies are not read at all */
+    const char *tls_certificate; /* PEM files, with the chain; set: it speaks HTTPS only; who */
+    const char *tls_key;         /* connects sees what they hold then (http_server_tls.h) */
+    unsigned request_timeout_s;  /* for a whole request to arrive, and for idle connections */
+    unsigned stream_timeout_s;   /* for the peer of a stream to take something */
+    /* Called when the head of a request with a body is there; where it says false, the body is not
+     * read: `handle` is called without it, and the connection ends after the answer. May be NULL:
+     * all are read. */
+    bool (*wants_body)(void *arg, const struct http_request *request);
     void (*handle)(void *arg, const struct http_request *request, struct http_answer *answer);
     /* Called before each turn of the loop; returns in how many ms at the latest it wants to be
      * called again. May be NULL. */

@@ -51,16 +51,32 @@ static int open_one(const struct addrinfo *ai, size_t send_buffer)
     return -1;
 }
 
+static void write_address(const struct sockaddr_storage *ss, socklen_t len,
+                          char address[HTTP_ADDRESS_MAX])
+{
+    char host[64] = "?";
+    char port[8] = "?";
+    if (len > 0)
+        getnameinfo((const struct sockaddr *)ss, len, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV);
+    snprintf(address, HTTP_ADDRESS_MAX, ss->ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host,
+             port);
+}
+
 static void tell_address(int fd, char address[HTTP_ADDRESS_MAX])
 {
     struct sockaddr_storage ss = {0};
     socklen_t len = sizeof ss;
-    char host[64] = "?";
-    char port[8] = "?";
-    if (getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
-        getnameinfo((struct sockaddr *)&ss, len, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV);
-    snprintf(address, HTTP_ADDRESS_MAX, ss.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+    bool known = getsockname(fd, (struct sockaddr *)&ss, &len) == 0;
+    write_address(&ss, known ? len : 0, address);
+}
+
+void http_server_tell_peer(int fd, char address[HTTP_ADDRESS_MAX])
+{
+    struct sockaddr_storage ss = {0};
+    socklen_t len = sizeof ss;
+    bool known = getpeername(fd, (struct sockaddr *)&ss, &len) == 0;
+    write_address(&ss, known ? len : 0, address);
 }
 
 int http_server_socket(const char *listen_on, size_t send_buffer, char address[HTTP_ADDRESS_MAX],

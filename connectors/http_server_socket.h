@@ -15,6 +15,9 @@ enum { HTTP_ADDRESS_MAX = 80 };
 int http_server_socket(const char *listen_on, size_t send_buffer, char address[HTTP_ADDRESS_MAX],
                        struct err *err);
 
+/* Who is at the other end of a connection, as IP:PORT. */
+void http_server_tell_peer(int fd, char address[HTTP_ADDRESS_MAX]);
+
 /* Splits at the last colon; brackets around the host are taken off. False where there is no port,
  * or the host does not fit. */
 bool http_server_split(const char *listen_on, char *host, size_t size, const char **port);

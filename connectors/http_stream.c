@@ -1,17 +1,22 @@
 /* http_stream.c - libcurl's multi interface, driven by one blocking call.
  *
  * curl hands a body over in pieces: per chunk of the transfer coding, or 16 KiB. Each read lets
- * curl work, which empties the socket or fills the buffer up to its ceiling, and collects the
- * pieces in one buffer that the caller then sees as a whole: one copy (0.1 µs a KiB), for which
- * the framer finds nearly every line in one piece, and what arrived together is journaled together.
+ * curl work, which empties the socket or goes on to a ceiling, and collects the pieces in one
+ * buffer that the caller then sees as a whole; or it hands each to the request's taker. At the
+ * ceiling curl is told to pause, and copies what it has received already, twice. Where a sender is
+ * fast, collecting thus costs two to three copies of a body (0.1 µs a KiB each), taking none.
  * All waiting is in curl_multi_poll, which also watches the stop's descriptor. */
 #include "connectors/http_stream.h"
 
 #include "bridge/base/clock.h"
+#include "connectors/http_stream_access.h"
+#include "connectors/http_stream_failure.h"
 #include "connectors/http_stream_raw.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +24,9 @@
 
 enum {
     RECEIVE_BYTES = 128 * 1024, /* what one look at the socket may bring */
+    /* The same for a taker: the fewer looks, the fewer acknowledgements, which on one machine are
+     * carried out at the receiver's cost (figures: README). */
+    RECEIVE_BYTES_TAKEN = 512 * 1024,
     CONNECT_TIMEOUT_MS = 10000,
     REFUSAL_WAIT_MS = 2000, /* for the body of an answer other than 200 */
     KEEPALIVE_IDLE_S = 30,
@@ -32,19 +40,28 @@ struct http_stream {
     char *url;
     enum raw raw;
     CURLM *multi;
+    bool multi_is_shared; /* it is the session's, with the connections in it */
     CURL *easy;
     struct curl_slist *headers;
+    struct curl_slist *connect_to;
+    struct http_failure failure; /* what is known of it before there is one */
     struct stop *stop;
     struct buf body; /* ceiling: HTTP_COLLECT_MAX */
+    struct http_taker taker;
+    size_t brought; /* by this read, of a 200's body */
     size_t head_bytes;
     int status;
     int64_t head_at_ms; /* when the head was complete */
     int connect_timeout_ms;
+    bool is_get;
     bool done;
     bool paused; /* curl holds on to a piece that found no room */
     bool more;
-    CURLcode result;
     char detail[CURL_ERROR_SIZE];
+};
+
+struct http_session {
+    CURLM *multi; /* curl keeps idle connections in it */
 };
 
 static void init_curl(void)
@@ -80,23 +97,27 @@ static size_t take_header(char *line, size_t size, size_t n, void *arg)
 static size_t take_body(char *piece, size_t size, size_t n, void *arg)
 {
     struct http_stream *s = arg;
-    size_t len = size * n, keep = len;
+    size_t len = size * n, max = s->taker.take != NULL ? HTTP_TAKE_MAX : HTTP_COLLECT_MAX;
     if (s->status != 200) {
         size_t room = HTTP_REFUSAL_MAX - s->body.len;
-        keep = len < room ? len : room;
-    } else if (s->body.len + len > HTTP_COLLECT_MAX && s->body.len > 0) {
-        /* One curl_multi_perform reads up to 100 times RECEIVE_BYTES where a sender is fast. */
+        buf_append(&s->body, piece, len < room ? len : room);
+        return len;
+    }
+    if (s->brought + len > max && s->brought > 0) {
+        /* One curl_multi_perform receives up to 100 times where a sender is fast. */
         s->paused = true;
         return CURL_WRITEFUNC_PAUSE;
     }
-    buf_append(&s->body, piece, keep);
+    s->brought += len;
+    if (s->taker.take != NULL)
+        return s->taker.take(s->taker.arg, (struct str){piece, len}) ? len : 0;
+    buf_append(&s->body, piece, len);
     return len;
 }
 
-static void set_up_transfer(struct http_stream *s, const char *url)
+static void set_up_transfer(struct http_stream *s)
 {
     CURL *e = s->easy;
-    curl_easy_setopt(e, CURLOPT_URL, url);
     curl_easy_setopt(e, CURLOPT_HTTPHEADER, s->headers);
     curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -107,7 +128,8 @@ static void set_up_transfer(struct http_stream *s, const char *url)
     curl_easy_setopt(e, CURLOPT_HEADERDATA, s);
     curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(e, CURLOPT_WRITEDATA, s);
-    curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)RECEIVE_BYTES);
+    curl_easy_setopt(e, CURLOPT_BUFFERSIZE,
+                     (long)(s->taker.take != NULL ? RECEIVE_BYTES_TAKEN : RECEIVE_BYTES));
     curl_easy_setopt(e, CURLOPT_ERRORBUFFER, s->detail);
     curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)s->connect_timeout_ms);
     curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
@@ -117,21 +139,63 @@ static void set_up_transfer(struct http_stream *s, const char *url)
     curl_easy_setopt(e, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_EVERY_S);
 }
 
+/* Which of libcurl's ways of sending fits: it knows a body only as a POST's. */
+static void set_up_method(struct http_stream *s, const struct http_request *request)
+{
+    CURL *e = s->easy;
+    const char *method = request->method != NULL ? request->method : "GET";
+    s->is_get = strcmp(method, "GET") == 0 && request->body.len == 0;
+    if (s->is_get)
+        return;
+    if (strcmp(method, "HEAD") == 0) {
+        curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+    } else if (http_access_has_body(request)) {
+        curl_easy_setopt(e, CURLOPT_POST, 1L);
+        curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body.len);
+        curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, request->body.len > 0 ? request->body.p : "");
+    }
+    curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, method);
+}
+
+struct http_session *http_session_new(void)
+{
+    init_once();
+    struct http_session *session = mem_zalloc(sizeof *session);
+    session->multi = curl_multi_init();
+    if (session->multi == NULL)
+        abort(); /* out of memory */
+    curl_multi_setopt(session->multi, CURLMOPT_MAXCONNECTS, 1L);
+    return session;
+}
+
+void http_session_free(struct http_session **session)
+{
+    if (*session == NULL)
+        return;
+    curl_multi_cleanup((*session)->multi);
+    free(*session);
+    *session = NULL;
+}
+
 struct http_stream *http_stream_open(const struct http_request *request)
 {
     init_once();
     struct http_stream *s = mem_zalloc(sizeof *s);
     s->stop = request->stop;
+    s->taker = request->taker;
     s->connect_timeout_ms =
         request->connect_timeout_ms > 0 ? request->connect_timeout_ms : CONNECT_TIMEOUT_MS;
-    s->multi = curl_multi_init();
+    s->multi_is_shared = request->session != NULL;
+    s->multi = s->multi_is_shared ? request->session->multi : curl_multi_init();
     s->easy = curl_easy_init();
     if (s->multi == NULL || s->easy == NULL)
         abort(); /* out of memory */
-    for (const char *const *h = request->headers; h != NULL && *h != NULL; h++)
-        s->headers = curl_slist_append(s->headers, *h);
     s->url = mem_strdup(request->url);
-    set_up_transfer(s, s->url);
+    s->headers = http_access_headers(request);
+    s->connect_to = http_access_apply(s->easy, request);
+    s->failure = http_failure_expect(request, s->connect_timeout_ms);
+    set_up_transfer(s);
+    set_up_method(s, request);
     curl_multi_add_handle(s->multi, s->easy);
     return s;
 }
@@ -143,8 +207,10 @@ void http_stream_close(struct http_stream **stream)
         return;
     curl_multi_remove_handle(s->multi, s->easy);
     curl_easy_cleanup(s->easy);
-    curl_multi_cleanup(s->multi);
-    curl_slist_free_all(s->headers);
+    if (!s->multi_is_shared)
+        curl_multi_cleanup(s->multi);
+    http_access_free_headers(s->headers);
+    curl_slist_free_all(s->connect_to);
     buf_fini(&s->body);
     free(s->url);
     free(s);
@@ -154,7 +220,9 @@ void http_stream_close(struct http_stream **stream)
 static void finish(struct http_stream *s, CURLcode result)
 {
     s->done = true;
-    s->result = result;
+    s->failure.result = result;
+    if (result == CURLE_OK && s->status == 0) /* to libcurl a head may end anywhere */
+        s->failure.result = CURLE_PARTIAL_FILE;
 }
 
 /* Once more from the start, this time without curl's reading of the answer. */
@@ -171,7 +239,7 @@ static void start_raw(struct http_stream *s)
 
 static void end_transfer(struct http_stream *s, CURLcode result)
 {
-    if (s->raw == RAW_NOT && http_raw_is_needed(result, s->detail)) {
+    if (s->raw == RAW_NOT && s->is_get && http_raw_is_needed(result, s->detail)) {
         start_raw(s);
         return;
     }
@@ -232,8 +300,9 @@ static void resume(struct http_stream *s)
     if (!s->paused)
         return;
     s->paused = false;
-    if (s->raw == RAW_NOT)
-        curl_easy_pause(s->easy, CURLPAUSE_CONT);
+    CURLcode result = s->raw == RAW_NOT ? curl_easy_pause(s->easy, CURLPAUSE_CONT) : CURLE_OK;
+    if (result != CURLE_OK)
+        finish(s, result);
 }
 
 /* An answer other than 200 is over when its body is, or is long or late enough. */
@@ -243,75 +312,24 @@ static bool refusal_is_whole(const struct http_stream *s)
            clock_mono_ms() - s->head_at_ms >= REFUSAL_WAIT_MS;
 }
 
-/* What the system said, or curl where the system was not asked. */
-static const char *system_reason(const struct http_stream *s)
+static int say_failure(struct http_stream *s, struct err *err)
 {
     long number = 0;
     curl_easy_getinfo(s->easy, CURLINFO_OS_ERRNO, &number);
-    if (number != 0)
-        return strerrordesc_np((int)number);
-    return s->detail[0] != '\0' ? s->detail : curl_easy_strerror(s->result);
-}
-
-static int say_connect_failure(const struct http_stream *s, struct err *err)
-{
-    const char *why = s->detail[0] != '\0' ? s->detail : curl_easy_strerror(s->result);
-    switch ((int)s->result) { /* the rest of curl's hundred codes has curl's own words */
-    case CURLE_COULDNT_RESOLVE_HOST:
-        return err_set(err, ERR_RETRY, "the host name can't be resolved: check the name and DNS");
-    case CURLE_COULDNT_RESOLVE_PROXY:
-        return err_set(err, ERR_RETRY,
-                       "the proxy's name can't be resolved: check http_proxy, https_proxy");
-    case CURLE_COULDNT_CONNECT:
-        return err_set(err, ERR_RETRY, "can't connect: %s: is the server up, and the port right?",
-                       system_reason(s));
-    case CURLE_OPERATION_TIMEDOUT:
-        return err_set(err, ERR_RETRY, "no connection within %d ms: %s", s->connect_timeout_ms,
-                       strstr(s->detail, "SSL") != NULL
-                           ? "the TLS handshake got no answer; a port that speaks plain http needs "
-                             "http://"
-                           : "is the host up, is a firewall in between?");
-    case CURLE_SSL_CONNECT_ERROR:
-        return err_set(err, ERR_RETRY,
-                       "the TLS handshake failed (%s): a port that speaks plain http needs http://",
-                       why);
-    case CURLE_PEER_FAILED_VERIFICATION:
-        return err_set(err, ERR_RETRY,
-                       "the server's certificate is not trusted (%s): add its CA to the system's",
-                       why);
-    default:
-        return err_set(err, ERR_RETRY, "%s", why);
-    }
-}
-
-static int say_failure(const struct http_stream *s, struct err *err)
-{
+    s->failure.system_errno = (int)number;
+    s->failure.detail = s->detail;
+    s->failure.answered = s->status != 0;
     if (s->head_bytes > HTTP_HEAD_MAX)
         return err_set(err, ERR_RETRY,
                        "the answer's head is longer than %d bytes: not the server "
                        "that was meant?",
                        HTTP_HEAD_MAX);
-    switch ((int)s->result) {
-    case CURLE_GOT_NOTHING:
-        return err_set(err, ERR_RETRY,
-                       "the connection was closed without an answer: does the "
-                       "port speak https?");
-    case CURLE_PARTIAL_FILE:
-        return err_set(err, ERR_RETRY, "the connection broke off in the middle of the answer");
-    case CURLE_RECV_ERROR:
-    case CURLE_SEND_ERROR:
-        return err_set(err, ERR_RETRY, "the connection broke off: %s", system_reason(s));
-    case CURLE_UNSUPPORTED_PROTOCOL:
-    case CURLE_WEIRD_SERVER_REPLY:
-        return err_set(err, ERR_RETRY, "the port does not answer in HTTP/1 (%s)", s->detail);
-    default:
-        return say_connect_failure(s, err);
-    }
+    return http_failure_say(&s->failure, err);
 }
 
-static enum http_read say_end(const struct http_stream *s, struct err *err)
+static enum http_read say_end(struct http_stream *s, struct err *err)
 {
-    if (s->result == CURLE_OK)
+    if (s->failure.result == CURLE_OK)
         return s->status == 200 ? HTTP_CLOSED : HTTP_REFUSED;
     say_failure(s, err);
     return HTTP_FAILED;
@@ -335,11 +353,16 @@ static void wait_for_news(struct http_stream *s, int timeout_ms)
 /* Before the head is whole, and with another status, `body` holds something else. */
 static bool has_body(const struct http_stream *s)
 {
-    return s->status == 200 && s->body.len > 0;
+    return s->status == 200 && (s->brought > 0 || s->body.len > 0);
 }
 
 static enum http_read deliver(struct http_stream *s, struct str *bytes)
 {
+    bool by_hand = s->taker.take != NULL && s->body.len > 0;
+    if (by_hand && !s->taker.take(s->taker.arg, buf_str(&s->body)))
+        finish(s, CURLE_WRITE_ERROR);
+    if (by_hand)
+        buf_clear(&s->body);
     *bytes = buf_str(&s->body);
     return HTTP_DATA;
 }
@@ -351,6 +374,7 @@ enum http_read http_stream_read(struct http_stream *s, int timeout_ms, struct st
     if (s->status == 200)
         buf_clear(&s->body);
     s->more = false;
+    s->brought = 0;
     resume(s);
     for (;;) {
         work(s);
@@ -397,6 +421,24 @@ struct str http_stream_refusal(const struct http_stream *s)
     return s->status == 200 ? STR("") : buf_str(&s->body);
 }
 
+static void copy_ip(struct http_stream *s, CURLINFO which, char *out, size_t size)
+{
+    const char *ip = NULL;
+    assert(size >= HTTP_IP_MAX);
+    curl_easy_getinfo(s->easy, which, &ip);
+    snprintf(out, size, "%s", ip != NULL ? ip : "");
+}
+
+void http_stream_local(struct http_stream *s, char *out, size_t size)
+{
+    copy_ip(s, CURLINFO_LOCAL_IP, out, size);
+}
+
+void http_stream_peer(struct http_stream *s, char *out, size_t size)
+{
+    copy_ip(s, CURLINFO_PRIMARY_IP, out, size);
+}
+
 /* ---- short answers ---- */
 
 void http_answer_fini(struct http_answer *answer)
@@ -432,7 +474,7 @@ static int read_answer(struct http_stream *s, int timeout_ms, size_t body_max,
     }
 }
 
-int http_get(const struct http_request *request, int timeout_ms, size_t body_max,
+int http_ask(const struct http_request *request, int timeout_ms, size_t body_max,
              struct http_answer *answer, struct err *err)
 {
     struct http_stream *s = http_stream_open(request);

@@ -9,6 +9,15 @@ bool http_raw_is_needed(CURLcode result, const char *detail)
     return result == CURLE_UNSUPPORTED_PROTOCOL && strstr(detail, "(0.0)") != NULL;
 }
 
+static bool has_header(const struct curl_slist *headers, const char *name)
+{
+    size_t len = strlen(name);
+    for (; headers != NULL; headers = headers->next)
+        if (strncasecmp(headers->data, name, len) == 0 && headers->data[len] == ':')
+            return true;
+    return false;
+}
+
 /* "/path?query" and "host:port" of a URL that libcurl has already taken once. */
 static void append_request(struct buf *out, const char *url, const struct curl_slist *headers)
 {
@@ -19,9 +28,13 @@ static void append_request(struct buf *out, const char *url, const struct curl_s
     const char *path = host + authority;
     if (at != NULL)
         authority -= (size_t)(at + 1 - host);
-    buf_printf(out, "GET %s%s HTTP/1.1\r\nHost: ", *path == '/' ? "" : "/", path);
-    buf_append(out, at != NULL ? at + 1 : host, authority);
-    buf_append_cstr(out, "\r\nUser-Agent: busbar\r\nAccept: */*\r\n");
+    buf_printf(out, "GET %s%s HTTP/1.1\r\n", *path == '/' ? "" : "/", path);
+    if (!has_header(headers, "Host"))
+        buf_printf(out, "Host: %.*s\r\n", (int)authority, at != NULL ? at + 1 : host);
+    if (!has_header(headers, "User-Agent"))
+        buf_append_cstr(out, "User-Agent: busbar\r\n");
+    if (!has_header(headers, "Accept"))
+        buf_append_cstr(out, "Accept: */*\r\n");
     for (; headers != NULL; headers = headers->next)
         buf_printf(out, "%s\r\n", headers->data);
     buf_append_cstr(out, "\r\n");
@@ -30,7 +43,10 @@ static void append_request(struct buf *out, const char *url, const struct curl_s
 CURLcode http_raw_send(CURL *easy, const char *url, const struct curl_slist *headers)
 {
     struct buf request = {0};
-    size_t sent = 0;
+    size_t sent = 0, size = strlen(url) + 128;
+    for (const struct curl_slist *h = headers; h != NULL; h = h->next)
+        size += strlen(h->data) + 2;
+    buf_reserve(&request, size); /* at once, so that no copy of a token is left behind */
     append_request(&request, url, headers);
     /* Some hundred bytes into an empty socket buffer: in one piece, or something is wrong. */
     CURLcode result = curl_easy_send(easy, request.p, request.len, &sent);

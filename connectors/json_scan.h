@@ -50,9 +50,11 @@ struct json_scan {
     const char *p; /* the next byte; where the mistake is once `wrong` is set */
     const char *start;
     const char *end;
-    const char *wrong; /* NULL while all is well, else what is wrong at `p` */
-    unsigned depth;    /* containers entered and not yet left */
-    bool first;        /* no member or element of the current container was given yet */
+    const char *wrong;  /* NULL while all is well, else what is wrong at `p` */
+    unsigned depth;     /* containers entered and not yet left */
+    bool first;         /* no member or element of the current container was given yet */
+    const char *window; /* where the 64 bytes begin that were searched last, or NULL */
+    uint64_t special;   /* which of them are not plain, the first in the lowest bit */
 };
 
 /* A string as it stands in the text. */

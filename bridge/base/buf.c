@@ -21,6 +21,15 @@ bool str_is(struct str a, const char *cstr)
     return str_eq(a, str_from(cstr));
 }
 
+struct str str_cut(struct str s, size_t max)
+{
+    if (s.len <= max)
+        return s;
+    while (max > 0 && ((unsigned char)s.p[max] & 0xc0) == 0x80)
+        max--;
+    return (struct str){s.p, max};
+}
+
 static void *there(void *p)
 {
     if (p == NULL) {
@@ -63,6 +72,13 @@ void buf_fini(struct buf *b)
 {
     free(b->p);
     *b = (struct buf){0};
+}
+
+void buf_wipe(struct buf *b)
+{
+    if (b->p != NULL)
+        explicit_bzero(b->p, b->cap);
+    buf_fini(b);
 }
 
 void buf_clear(struct buf *b)
@@ -182,4 +198,19 @@ const char *buf_cstr(struct buf *b)
 struct str buf_str(const struct buf *b)
 {
     return (struct str){b->p != NULL ? b->p : "", b->len};
+}
+
+size_t utf8_encode(char *to, uint32_t code)
+{
+    if (code < 0x80) {
+        to[0] = (char)code;
+        return 1;
+    }
+    size_t len = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = len - 1; i > 0; i--) {
+        to[i] = (char)(0x80 | (code & 0x3f));
+        code >>= 6;
+    }
+    to[0] = (char)((0xf00 >> len) | code);
+    return len;
 }

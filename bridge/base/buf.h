@@ -19,6 +19,8 @@ struct str {
 struct str str_from(const char *cstr); /* NULL gives the empty string */
 bool str_eq(struct str a, struct str b);
 bool str_is(struct str a, const char *cstr);
+/* At most the first `max` bytes, cut between two characters of UTF-8. */
+struct str str_cut(struct str s, size_t max);
 
 /* Memory: never NULL; out of memory aborts (crashing is safe by design). */
 void *mem_alloc(size_t size);
@@ -36,6 +38,7 @@ struct buf {
 };
 
 void buf_fini(struct buf *b);
+void buf_wipe(struct buf *b);  /* the same, of what was secret */
 void buf_clear(struct buf *b); /* len = 0, keeps the memory */
 /* Makes room for `more` bytes behind len and returns where they start; len does not move. */
 char *buf_reserve(struct buf *b, size_t more);
@@ -48,6 +51,8 @@ void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(print
 void buf_append_u64(struct buf *b, uint64_t value);
 /* Appends `s` as a JSON string with its quotes; bytes that are not UTF-8 are kept as they are. */
 void buf_append_json(struct buf *b, struct str s);
+/* Writes the UTF-8 of a code point (RFC 3629) to `to`: returns how many bytes, at most 4. */
+size_t utf8_encode(char *to, uint32_t code);
 /* Drops the first `n` bytes. */
 void buf_consume(struct buf *b, size_t n);
 /* The content as a C string; the terminator is not counted in len. */

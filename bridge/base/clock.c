@@ -48,6 +48,29 @@ void clock_format(int64_t wall_us, char out[CLOCK_TEXT_MAX])
         snprintf(out + n, CLOCK_TEXT_MAX - n, ".%06dZ", (int)us);
 }
 
+struct str clock_format_kept(struct clock_kept *kept, int64_t wall_us)
+{
+    int64_t second = wall_us / US_PER_S, us = wall_us % US_PER_S;
+    if (us < 0) {
+        us += US_PER_S;
+        second--;
+    }
+    if (kept->len == 0 || kept->second != second) {
+        clock_format(second * US_PER_S, kept->text);
+        kept->len = strcspn(kept->text, ".");
+        kept->second = second;
+    }
+    bool whole_ms = us % US_PER_MS == 0;
+    int count = whole_ms ? 3 : 6;
+    int64_t fraction = whole_ms ? us / US_PER_MS : us;
+    char *at = kept->text + kept->len;
+    *at = '.';
+    for (int i = count; i > 0; i--, fraction /= 10)
+        at[i] = (char)('0' + fraction % 10);
+    at[count + 1] = 'Z';
+    return (struct str){kept->text, kept->len + (size_t)count + 2};
+}
+
 static bool digits(const char **at, const char *end, int count, int *value)
 {
     *value = 0;
@@ -98,6 +121,8 @@ static bool offset_s(const char **at, const char *end, int *seconds)
 
 bool clock_parse(struct str text, int64_t *wall_us)
 {
+    if (text.len == 0)
+        return false;
     const char *at = text.p, *end = text.p + text.len;
     struct tm tm = {0};
     if (!date_time(&at, end, &tm))

@@ -14,6 +14,14 @@ int64_t clock_mono_ms(void);
 int64_t clock_mono_us(void);
 /* RFC 3339 in UTC: with ms ("2026-11-21T18:54:10.123Z"), or µs where the ms are not whole. */
 void clock_format(int64_t wall_us, char out[CLOCK_TEXT_MAX]);
+/* The same text, twenty times cheaper where the second stays. `kept` is zeroed to start with; the
+ * text lives in it, until the next call. One thread. */
+struct clock_kept {
+    int64_t second;
+    size_t len; /* of what stands before the fraction; 0: nothing is kept yet */
+    char text[CLOCK_TEXT_MAX];
+};
+struct str clock_format_kept(struct clock_kept *kept, int64_t wall_us);
 /* RFC 3339 (section 5.6), any offset, any number of fraction digits; false where it is not one. */
 bool clock_parse(struct str text, int64_t *wall_us);
 

@@ -81,14 +81,43 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t len)
     return ~crc32c_table(crc, data, len);
 }
 
+#define PRIME UINT64_C(0x100000001b3)
+
 uint64_t hash64(uint64_t hash, const void *data, size_t len)
 {
     const unsigned char *p = data;
     for (; len > 0; len--, p++) {
         hash ^= *p;
-        hash *= UINT64_C(0x100000001b3);
+        hash *= PRIME;
     }
     return hash;
+}
+
+/* A byte of 0 only multiplies, so the upper ones of a small number are one step. */
+static uint64_t hash64_number(uint64_t hash, uint64_t value, size_t bytes)
+{
+    static const uint64_t power[] = {1,
+                                     PRIME,
+                                     PRIME * PRIME,
+                                     PRIME * PRIME * PRIME,
+                                     PRIME * PRIME * PRIME * PRIME,
+                                     PRIME * PRIME * PRIME * PRIME * PRIME,
+                                     PRIME * PRIME * PRIME * PRIME * PRIME * PRIME,
+                                     PRIME * PRIME * PRIME * PRIME * PRIME * PRIME * PRIME,
+                                     PRIME * PRIME * PRIME * PRIME * PRIME * PRIME * PRIME * PRIME};
+    for (; value > UINT8_MAX; value >>= 8, bytes--)
+        hash = (hash ^ (value & UINT8_MAX)) * PRIME;
+    return (hash ^ value) * power[bytes];
+}
+
+uint64_t hash64_u32(uint64_t hash, uint32_t value)
+{
+    return hash64_number(hash, value, sizeof value);
+}
+
+uint64_t hash64_u64(uint64_t hash, uint64_t value)
+{
+    return hash64_number(hash, value, sizeof value);
 }
 
 uint64_t hash_random(void)

@@ -12,6 +12,9 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t len);
  * HASH64_START. */
 #define HASH64_START UINT64_C(0xcbf29ce484222325)
 uint64_t hash64(uint64_t hash, const void *data, size_t len);
+/* The same over a number's bytes, the lowest first. */
+uint64_t hash64_u32(uint64_t hash, uint32_t value);
+uint64_t hash64_u64(uint64_t hash, uint64_t value);
 
 /* 64 random bits from the kernel. */
 uint64_t hash_random(void);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LINE_MAX_BYTES = 4096 };
+enum { LINE_MAX_BYTES = 4096, VALUE_MAX_BYTES = 1024 };
 
 static struct {
     enum log_format format;
@@ -23,14 +23,18 @@ void log_setup(enum log_format format, enum log_level least)
     setup.least = least;
 }
 
-static bool is_bare(const char *s)
+static bool is_bare(struct str s)
 {
-    if (*s == '\0')
-        return false;
-    for (; *s != '\0'; s++)
-        if ((unsigned char)*s <= ' ' || strchr("\"=\\", *s) != NULL)
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)s.p[i] <= ' ' || strchr("\"=\\", s.p[i]) != NULL)
             return false;
-    return true;
+    return s.len > 0;
+}
+
+/* What a source or a server said may be of any length. */
+static struct str value_of(const struct log_field *f)
+{
+    return str_cut(str_from(f->s), VALUE_MAX_BYTES);
 }
 
 static void put_logfmt(struct buf *line, const struct log_field *f)
@@ -38,10 +42,10 @@ static void put_logfmt(struct buf *line, const struct log_field *f)
     buf_printf(line, "%s%s=", line->len > 0 ? " " : "", f->key);
     if (f->s == NULL)
         buf_printf(line, "%" PRId64, f->i);
-    else if (is_bare(f->s))
-        buf_append_cstr(line, f->s);
+    else if (is_bare(value_of(f)))
+        buf_append_str(line, value_of(f));
     else
-        buf_append_json(line, str_from(f->s));
+        buf_append_json(line, value_of(f));
 }
 
 static void put_json(struct buf *line, const struct log_field *f)
@@ -52,7 +56,7 @@ static void put_json(struct buf *line, const struct log_field *f)
     if (f->s == NULL)
         buf_printf(line, "%" PRId64, f->i);
     else
-        buf_append_json(line, str_from(f->s));
+        buf_append_json(line, value_of(f));
 }
 
 static void put(struct buf *line, const struct log_field *f)

@@ -31,7 +31,8 @@ struct log_field {
 
 /* Before the first thread starts. Default: logfmt, info. */
 void log_setup(enum log_format format, enum log_level least);
-/* Any thread; one write(2) to stderr a line, cut at 4 KiB. */
+/* Any thread; one write(2) to stderr a line: no field follows past 4 KiB, no value is longer than
+ * 1 KiB. */
 void log_write(enum log_level level, const char *id, const struct log_field *fields);
 
 #endif

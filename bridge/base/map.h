@@ -11,6 +11,7 @@ struct map {
     struct map_slot *slots;
     size_t cap; /* a power of two, or 0 */
     size_t used;
+    uint32_t round;
 };
 
 void map_fini(struct map *map);
@@ -19,5 +20,9 @@ void map_clear(struct map *map);
 uint32_t *map_at(struct map *map, uint64_t key);
 bool map_has(const struct map *map, uint64_t key);
 void map_remove(struct map *map, uint64_t key);
+/* Takes one from the value of `key`, which is there; removes it where 0 is left. */
+void map_lower(struct map *map, uint64_t key);
+/* `key` will be asked for soon: its memory is fetched meanwhile. */
+void map_fetch(const struct map *map, uint64_t key);
 
 #endif

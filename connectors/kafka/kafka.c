@@ -5,7 +5,8 @@
  * there. Whoever is fenced reads who wrote last: another instance, then it is over; itself, then it
  * was the broker that raised the epoch, after a pause longer than transaction.timeout.ms, and the
  * loop opens again. An instance that was owner before looks first, so that coming back from an
- * outage does not throw out its successor. */
+ * outage does not throw out its successor. With standby the group is asked before all that
+ * (kafka_standby.c). */
 #include "connectors/kafka/kafka.h"
 
 #include "bridge/base/clock.h"
@@ -16,6 +17,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +63,8 @@ static void *kafka_create(const struct sink_pair *who, struct sink_limits *limit
 {
     struct kafka_pair *pair = mem_zalloc(sizeof *pair);
     pair->who = *who;
+    if (who->instance == NULL)
+        pair->who.instance = "";
     pair->settings = who->settings;
     pair->topic_template = make_template(pair->settings->topic, pair->settings);
     pair->key_template = make_template(pair->settings->key, pair->settings);
@@ -80,17 +84,20 @@ static void *kafka_create(const struct sink_pair *who, struct sink_limits *limit
 
 void kafka_pair_release(struct kafka_pair *pair)
 {
-    kafka_topics_fini(&pair->topics);
+    kafka_topics_restart(&pair->topics);
     kafka_topics_fini(&pair->log_topics);
     pair->log = NULL;
     pair->n_routes = 0;
-    pair->moved = false;
+    pair->moved = pair->repeats = false;
     kafka_client_close(&pair->producer);
 }
 
 static void kafka_close(void *self)
 {
-    kafka_pair_release(self);
+    struct kafka_pair *pair = self;
+    kafka_pair_release(pair);
+    if (stop_requested(pair->who.stop))
+        kafka_group_leave(&pair->member);
 }
 
 static void kafka_destroy(void *self)
@@ -99,6 +106,8 @@ static void kafka_destroy(void *self)
     if (pair == NULL)
         return;
     kafka_pair_release(pair);
+    kafka_topics_fini(&pair->topics);
+    kafka_group_leave(&pair->member);
     if (pair->holds_embedded)
         kafka_embedded_unref();
     template_free(&pair->topic_template);
@@ -106,6 +115,8 @@ static void kafka_destroy(void *self)
     kafka_headers_fini(&pair->headers);
     buf_fini(&pair->owner);
     buf_fini(&pair->text);
+    buf_fini(&pair->checkpoint);
+    kafka_pair_forget(pair);
     free(pair->routes);
     free(pair->owner_key);
     free(pair->id);
@@ -114,38 +125,55 @@ static void kafka_destroy(void *self)
 
 /* ---- reading the checkpoint topic ---- */
 
-static enum sink_result read_log(struct kafka_pair *pair, struct str until,
-                                 struct kafka_log_answer *answer, struct err *err)
+/* Of whatever was written last, committed or not. */
+static struct kafka_log_query query_of(const struct kafka_pair *pair)
 {
-    struct kafka_log_query query = {
+    return (struct kafka_log_query){
         .topic = pair->settings->checkpoint_topic,
         .key = str_from(pair->id),
         .owner = str_from(pair->owner_key),
-        .until = until,
         .floor = pair->log_floor,
     };
+}
+
+static enum sink_result read_log(struct kafka_pair *pair, const struct kafka_log_query *query,
+                                 struct kafka_log_answer *answer, struct err *err)
+{
     struct kafka_client reader = {.brokers = pair->settings->brokers, .stop = pair->who.stop};
     *answer = (struct kafka_log_answer){0};
     const char *bootstrap = pair->holds_embedded ? kafka_embedded_bootstrap() : reader.brokers;
     rd_kafka_conf_t *conf =
-        kafka_settings_reader(pair->settings, bootstrap, kafka_log_isolation(&query));
+        kafka_settings_reader(pair->settings, bootstrap, kafka_log_isolation(query));
     if (kafka_client_open(&reader, RD_KAFKA_CONSUMER, conf, NULL, err) != 0)
         return SINK_FATAL;
-    enum sink_result r = kafka_log_read(&reader, &query, answer, err);
+    enum sink_result r = kafka_log_read(&reader, query, answer, err);
     kafka_client_close(&reader);
     return r;
 }
 
 enum sink_result kafka_pair_check_owner(struct kafka_pair *pair, struct err *err)
 {
+    struct kafka_log_query query = query_of(pair);
     struct kafka_log_answer answer;
-    enum sink_result r = read_log(pair, (struct str){"", 0}, &answer, err);
+    enum sink_result r = read_log(pair, &query, &answer, err);
     if (r == SINK_DONE && answer.found_instance && strcmp(answer.instance, pair->instance) != 0) {
         err_set(err, ERR_FENCED, "kafka %s: instance %s has taken over \"%s\" from this one (%s)",
                 pair->settings->brokers, answer.instance, pair->id, pair->instance);
-        pair->was_owner = false; /* the next open is to take it back */
+        memcpy(pair->owner_id, answer.owner, sizeof pair->owner_id);
+        kafka_standby_fenced(pair);
         r = SINK_FENCED;
     }
+    buf_fini(&answer.checkpoint);
+    return r;
+}
+
+enum sink_result kafka_pair_read_owner(struct kafka_pair *pair, struct err *err)
+{
+    struct kafka_log_query query = query_of(pair);
+    struct kafka_log_answer answer;
+    enum sink_result r = read_log(pair, &query, &answer, err);
+    if (r == SINK_DONE)
+        memcpy(pair->owner_id, answer.owner, sizeof pair->owner_id);
     buf_fini(&answer.checkpoint);
     return r;
 }
@@ -200,9 +228,12 @@ static enum sink_result make_log_topic(struct kafka_pair *pair, struct err *err)
 rd_kafka_error_t *kafka_pair_step(struct kafka_pair *pair, kafka_step_fn *step, int patience_ms)
 {
     int64_t start = clock_mono_ms(), stopping_since = 0;
+    unsigned lost = atomic_load(&pair->producer.lost);
     for (;;) {
         rd_kafka_error_t *error = step(pair->producer.rk, SLICE_MS);
         kafka_client_poll(&pair->producer, 0);
+        if (error == NULL && step != rd_kafka_init_transactions)
+            pair->repeats = pair->repeats || atomic_load(&pair->producer.lost) != lost;
         if (error == NULL || !rd_kafka_error_is_retriable(error))
             return error;
         int64_t now = clock_mono_ms();
@@ -236,8 +267,9 @@ static enum sink_result fence_older(struct kafka_pair *pair, struct err *err)
 rd_kafka_resp_err_t kafka_pair_produce_log(struct kafka_pair *pair, const char *key,
                                            struct str value)
 {
-    rd_kafka_headers_t *headers = rd_kafka_headers_new(1);
+    rd_kafka_headers_t *headers = rd_kafka_headers_new(2);
     rd_kafka_header_add(headers, KAFKA_INSTANCE_HEADER, -1, pair->instance, KAFKA_INSTANCE_LEN);
+    rd_kafka_header_add(headers, KAFKA_OWNER_HEADER, -1, pair->who.instance, -1);
     rd_kafka_vu_t vus[] = {
         {.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = pair->log},
         {.vtype = RD_KAFKA_VTYPE_PARTITION, .u.i32 = 0},
@@ -292,14 +324,17 @@ static enum sink_result look_for_successor(struct kafka_pair *pair, struct err *
 
 static enum sink_result kafka_open(void *self, struct err *err)
 {
-    static open_step *const steps[] = {connect_producer, reach_broker, look_for_successor,
-                                       make_log_topic,   fence_older,  announce_owner};
+    static open_step *const steps[] = {kafka_standby_ask,  connect_producer, reach_broker,
+                                       look_for_successor, make_log_topic,   fence_older,
+                                       announce_owner};
     struct kafka_pair *pair = self;
     kafka_pair_release(pair);
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
         enum sink_result r = steps[i](pair, err);
         if (r != SINK_DONE) {
             kafka_pair_release(pair);
+            if (r == SINK_STANDBY || r == SINK_FENCED)
+                kafka_pair_forget(pair);
             return r;
         }
     }
@@ -307,6 +342,18 @@ static enum sink_result kafka_open(void *self, struct err *err)
     log_info("kafka_open", LOG_STR("source", pair->who.source), LOG_STR("sink", pair->who.sink),
              LOG_STR("transactional_id", pair->id), LOG_STR("instance", pair->instance));
     return SINK_DONE;
+}
+
+/* ---- checkpoints ---- */
+
+static enum sink_result decode(const struct kafka_pair *pair, struct str text,
+                               struct checkpoint *cp, struct err *err)
+{
+    if (checkpoint_decode(cp, text, err) == 0)
+        return SINK_DONE;
+    err_wrap(err, "kafka %s: checkpoint \"%s\" in topic %s", pair->settings->brokers, pair->id,
+             pair->settings->checkpoint_topic);
+    return SINK_FATAL;
 }
 
 static enum sink_result kafka_read_checkpoint(void *self, struct checkpoint *cp, bool *found,
@@ -321,18 +368,35 @@ static enum sink_result kafka_read_checkpoint(void *self, struct checkpoint *cp,
     enum sink_result r = pair->moved ? announce_owner(pair, err) : SINK_DONE;
     if (r != SINK_DONE)
         return r;
+    struct kafka_log_query query = query_of(pair);
     struct kafka_log_answer answer;
-    r = read_log(pair, buf_str(&pair->owner), &answer, err);
-    if (r == SINK_DONE && answer.found_checkpoint) {
-        *found = checkpoint_decode(cp, buf_str(&answer.checkpoint), err) == 0;
-        if (!*found) {
-            err_wrap(err, "kafka %s: checkpoint \"%s\" in topic %s", pair->settings->brokers,
-                     pair->id, pair->settings->checkpoint_topic);
-            r = SINK_FATAL;
-        }
+    query.until = buf_str(&pair->owner);
+    r = read_log(pair, &query, &answer, err);
+    if (r == SINK_DONE && !answer.found_checkpoint)
+        r = kafka_pair_restore(pair, &answer.checkpoint, err);
+    if (r == SINK_DONE && answer.checkpoint.len > 0) {
+        kafka_pair_remember(pair, buf_str(&answer.checkpoint));
+        r = decode(pair, buf_str(&answer.checkpoint), cp, err);
+        *found = r == SINK_DONE;
     }
     buf_fini(&answer.checkpoint);
     return r;
+}
+
+/* The producer, and with it the pair, is its owner's; a reader needs neither. */
+static enum sink_result kafka_peek(void *self, struct checkpoint *cp, bool *found, struct err *err)
+{
+    struct kafka_pair *pair = self;
+    struct kafka_log_query query = query_of(pair);
+    struct kafka_log_answer answer;
+    query.committed = true;
+    enum sink_result r = read_log(pair, &query, &answer, err);
+    bool is_there = r == SINK_DONE && answer.found_checkpoint;
+    if (is_there)
+        r = decode(pair, buf_str(&answer.checkpoint), cp, err);
+    buf_fini(&answer.checkpoint);
+    *found = is_there && r == SINK_DONE;
+    return r == SINK_DONE ? SINK_DONE : SINK_RETRY;
 }
 
 const struct sink_ops kafka_sink = {
@@ -345,5 +409,8 @@ const struct sink_ops kafka_sink = {
     .open = kafka_open,
     .read_checkpoint = kafka_read_checkpoint,
     .publish = kafka_pair_publish,
+    .peek = kafka_peek,
+    .keep = kafka_standby_keep,
+    .owner = kafka_standby_owner,
     .close = kafka_close,
 };

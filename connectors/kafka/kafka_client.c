@@ -4,10 +4,14 @@
 #include "bridge/base/clock.h"
 #include "bridge/base/log.h"
 
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum { LOG_EVERY_MS = 10000, SYSLOG_ERR = 3 };
 
@@ -40,11 +44,8 @@ static bool is_lasting(rd_kafka_resp_err_t code)
     return code == RD_KAFKA_RESP_ERR__AUTHENTICATION || code == RD_KAFKA_RESP_ERR__SSL;
 }
 
-static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+void kafka_client_note(struct kafka_client *client, rd_kafka_resp_err_t error, const char *reason)
 {
-    (void)rk;
-    struct kafka_client *client = ((struct opaque *)opaque)->client;
-    rd_kafka_resp_err_t error = (rd_kafka_resp_err_t)code;
     if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && client->trouble_text[0] != '\0')
         return; /* its reason only counts them */
     if (is_lasting(client->trouble) && !is_lasting(error))
@@ -55,6 +56,27 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
     const char *tail = strstr(reason, " (after ");
     int len = tail != NULL ? (int)(tail - reason) : (int)strlen(reason);
     snprintf(client->trouble_text, sizeof client->trouble_text, "%.*s", len, reason);
+}
+
+static void on_error(rd_kafka_t *rk, int code, const char *reason, void *opaque)
+{
+    (void)rk;
+    kafka_client_note(((struct opaque *)opaque)->client, (rd_kafka_resp_err_t)code, reason);
+}
+
+/* The peer acknowledged more than SYN: not an attempt to connect that failed. */
+static bool was_connected(int fd)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_bytes_acked > 1;
+}
+
+static int on_close(int fd, void *opaque)
+{
+    if (was_connected(fd))
+        atomic_fetch_add(&((struct opaque *)opaque)->client->lost, 1);
+    return close(fd);
 }
 
 static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *message, void *opaque)
@@ -75,6 +97,7 @@ int kafka_client_open(struct kafka_client *client, rd_kafka_type_t type, rd_kafk
     rd_kafka_conf_set_opaque(conf, opaque);
     rd_kafka_conf_set_log_cb(conf, on_log);
     rd_kafka_conf_set_error_cb(conf, on_error);
+    rd_kafka_conf_set_closesocket_cb(conf, on_close);
     if (deliveries != NULL)
         rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
     char errstr[256];
@@ -94,7 +117,7 @@ void kafka_client_close(struct kafka_client *client)
     if (rd_kafka_type(client->rk) == RD_KAFKA_PRODUCER)
         rd_kafka_purge(client->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
                                        RD_KAFKA_PURGE_F_NON_BLOCKING);
-    rd_kafka_destroy(client->rk);
+    rd_kafka_destroy_flags(client->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     client->rk = NULL;
     free(opaque);
 }
@@ -116,6 +139,10 @@ static const struct advice advices[] = {
     {RD_KAFKA_RESP_ERR__SSL, "are ssl.* and security.protocol in properties: right?"},
     {RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
      "grant this user WRITE and DESCRIBE on the topic, and CREATE or make it yourself"},
+    {RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
+     "grant this user READ on this consumer group (standby: true)"},
+    {RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID,
+     "another process runs with this instance's id: was its journal folder copied?"},
     {RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
      "grant this user CREATE on the topics it writes, or make them yourself"},
     {RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,

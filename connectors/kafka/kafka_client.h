@@ -21,6 +21,7 @@ struct kafka_client {
     struct stop *stop;           /* waits end when it is requested */
     rd_kafka_resp_err_t trouble; /* the last error told by error_cb, and its text */
     char trouble_text[256];
+    _Atomic unsigned lost; /* connections that were there; counted by librdkafka's threads */
 };
 
 /* Called for each message that could not be delivered (never for delivered ones); from within
@@ -39,6 +40,9 @@ int kafka_client_open(struct kafka_client *client, rd_kafka_type_t type, rd_kafk
 /* Ends it with all that is in flight: no memory given to it is looked at afterwards. Takes
  * milliseconds, also while no broker answers. Idempotent. */
 void kafka_client_close(struct kafka_client *client);
+
+/* Keeps it as `trouble`, for errors that come as events and not by error_cb. */
+void kafka_client_note(struct kafka_client *client, rd_kafka_resp_err_t error, const char *reason);
 
 /* Serves callbacks; then `trouble` is as new as can be. */
 void kafka_client_poll(struct kafka_client *client, int timeout_ms);

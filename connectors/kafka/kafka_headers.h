@@ -13,21 +13,21 @@
 
 /* Keeps what one event's headers share with the next one's. Zeroed to start with; one thread. */
 struct kafka_headers {
-    struct buf text;           /* the value under construction; at most about three keys long */
-    int64_t second;            /* that `time` tells */
-    char time[CLOCK_TEXT_MAX]; /* up to the second */
-    size_t time_len;
+    struct buf text; /* the value under construction; at most about three keys long */
+    struct clock_kept time;
 };
 
 void kafka_headers_fini(struct kafka_headers *headers);
 
-/* ce_specversion, ce_id, ce_source, ce_type, ce_subject (the key; left out where it is empty, as
+/* The caller, or the produce call that succeeds, owns what these two answer.
+ *
+ * ce_specversion, ce_id, ce_source, ce_type, ce_subject (the key; left out where it is empty, as
  * the specification wants), ce_time, content-type, ce_topic, ce_namespace (left out where empty),
- * ce_index. The caller, or the produce call that succeeds, owns the answer. */
+ * ce_index. */
 rd_kafka_headers_t *kafka_headers_of(struct kafka_headers *headers, struct str source,
                                      uint64_t journal_id, const struct event *event);
-
-/* The same text as clock_format, cheaper where the second stays. Valid until the next call. */
-struct str kafka_headers_time(struct kafka_headers *headers, int64_t wall_us);
+/* ce_id alone. */
+rd_kafka_headers_t *kafka_headers_id(struct kafka_headers *headers, struct str source,
+                                     uint64_t journal_id, const struct event *event);
 
 #endif

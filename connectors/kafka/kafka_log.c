@@ -2,9 +2,10 @@
  *
  * A window of offsets is read forwards; where what is wanted did not stand in it, the next window
  * ends where this one began and is eight times as long. The first window has no known end: its last
- * record is the owner record that this instance wrote itself (`until`), or, uncommitted, the high
- * watermark. Offsets of control records and compacted ones are never delivered, so a window is also
- * over when something behind it comes, or the end of the partition. */
+ * record is the owner record that this instance wrote itself (`until`), or what this reader may see
+ * last: uncommitted the high watermark, committed the last stable offset. Offsets of control
+ * records and compacted ones are never delivered, so a window is also over when something behind it
+ * comes, or the end of the partition. */
 #include "connectors/kafka/kafka_log.h"
 
 #include "bridge/base/clock.h"
@@ -35,9 +36,14 @@ struct window {
     bool over;
 };
 
+static bool is_committed(const struct kafka_log_query *query)
+{
+    return query->until.len > 0 || query->committed;
+}
+
 const char *kafka_log_isolation(const struct kafka_log_query *query)
 {
-    return query->until.len > 0 ? "read_committed" : "read_uncommitted";
+    return is_committed(query) ? "read_committed" : "read_uncommitted";
 }
 
 static bool matches(const rd_kafka_message_t *m, struct str key)
@@ -45,19 +51,29 @@ static bool matches(const rd_kafka_message_t *m, struct str key)
     return m->key != NULL && str_eq((struct str){m->key, m->key_len}, key);
 }
 
-static void note_instance(const rd_kafka_message_t *m, struct kafka_log_answer *answer)
+/* False where there is none of this name and length. */
+static bool read_header(const rd_kafka_message_t *m, const char *name,
+                        char out[KAFKA_INSTANCE_LEN + 1])
 {
     rd_kafka_headers_t *headers;
     const void *value;
     size_t size;
     if (rd_kafka_message_headers(m, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR ||
-        rd_kafka_header_get_last(headers, KAFKA_INSTANCE_HEADER, &value, &size) !=
-            RD_KAFKA_RESP_ERR_NO_ERROR ||
+        rd_kafka_header_get_last(headers, name, &value, &size) != RD_KAFKA_RESP_ERR_NO_ERROR ||
         value == NULL || size != KAFKA_INSTANCE_LEN)
+        return false;
+    memcpy(out, value, size);
+    out[size] = '\0';
+    return true;
+}
+
+static void note_instance(const rd_kafka_message_t *m, struct kafka_log_answer *answer)
+{
+    if (!read_header(m, KAFKA_INSTANCE_HEADER, answer->instance))
         return;
     answer->found_instance = true;
-    memcpy(answer->instance, value, size);
-    answer->instance[size] = '\0';
+    if (!read_header(m, KAFKA_OWNER_HEADER, answer->owner))
+        answer->owner[0] = '\0';
 }
 
 static void take_record(const rd_kafka_message_t *m, const struct kafka_log_query *query,
@@ -128,8 +144,10 @@ static enum sink_result read_window(const struct reading *r, struct window *w,
 /* What a window told is older than what `answer` has. */
 static void add_older(struct kafka_log_answer *answer, struct kafka_log_answer *older)
 {
-    if (!answer->found_instance)
+    if (!answer->found_instance) {
         memcpy(answer->instance, older->instance, sizeof answer->instance);
+        memcpy(answer->owner, older->owner, sizeof answer->owner);
+    }
     answer->found_instance |= older->found_instance;
     if (answer->found_checkpoint) {
         buf_fini(&older->checkpoint);
@@ -142,7 +160,7 @@ static void add_older(struct kafka_log_answer *answer, struct kafka_log_answer *
 
 static bool is_satisfied(const struct kafka_log_query *query, const struct kafka_log_answer *answer)
 {
-    return query->until.len > 0 ? answer->found_checkpoint : answer->found_instance;
+    return is_committed(query) ? answer->found_checkpoint : answer->found_instance;
 }
 
 static int64_t window_start(int64_t end, int64_t length)

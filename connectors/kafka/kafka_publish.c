@@ -18,6 +18,7 @@
 enum {
     COMMIT_MS = KAFKA_TRANSACTION_TIMEOUT_MS + 2000,
     ABORT_MS = KAFKA_TRANSACTION_TIMEOUT_MS,
+    ABORT_AWAY_MS = 500, /* where nobody answers: the next open ends what is left */
     FLUSH_SLICE_MS = 50,
     SUCCESSOR_MS = 500, /* from taking over to its owner record */
     LARGE_CHUNK = 72 * 1024,
@@ -81,6 +82,11 @@ static bool is_lost(struct kafka_pair *pair, char *why, size_t size)
 static enum sink_result unknown(struct kafka_pair *pair, rd_kafka_resp_err_t code,
                                 const char *doing, const char *detail, struct err *err)
 {
+    if (is_topic_gone(code)) {
+        err_set(err, ERR_RETRY, "kafka %s: %s: a topic is gone: making it again",
+                pair->producer.brokers, doing);
+        return SINK_UNKNOWN;
+    }
     enum sink_result r = kafka_client_explain(&pair->producer, code, doing, detail, err);
     return r == SINK_FATAL ? r : SINK_UNKNOWN;
 }
@@ -138,7 +144,9 @@ static enum sink_result give_up(struct kafka_pair *pair, struct batch *batch, st
     if (rd_kafka_fatal_error(pair->producer.rk, why, sizeof why) != RD_KAFKA_RESP_ERR_NO_ERROR)
         return after_fatal(pair, err);
     is_lost(pair, why, sizeof why);
-    rd_kafka_error_t *error = kafka_pair_step(pair, rd_kafka_abort_transaction, ABORT_MS);
+    bool away = pair->failures.error == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT;
+    rd_kafka_error_t *error =
+        kafka_pair_step(pair, rd_kafka_abort_transaction, away ? ABORT_AWAY_MS : ABORT_MS);
     if (error != NULL) {
         bool fatal = rd_kafka_error_is_fatal(error) != 0;
         enum sink_result r = fatal ? after_fatal(pair, err)
@@ -195,6 +203,21 @@ static enum sink_result route_all(struct kafka_pair *pair, const struct batch *b
 
 enum { VUS = 7 };
 
+/* NULL where it has none. */
+static rd_kafka_headers_t *headers_of(struct kafka_pair *pair, const struct batch *batch, size_t i)
+{
+    const struct event *e = batch->events[i];
+    switch ((enum kafka_headers_kind)pair->settings->headers) {
+    case KAFKA_HEADERS_CLOUDEVENTS:
+        return kafka_headers_of(&pair->headers, batch->source, batch->journal_id, e);
+    case KAFKA_HEADERS_ID:
+        return kafka_headers_id(&pair->headers, batch->source, batch->journal_id, e);
+    case KAFKA_HEADERS_NONE:
+        break;
+    }
+    return NULL;
+}
+
 static size_t fill(struct kafka_pair *pair, const struct batch *batch, size_t i,
                    rd_kafka_vu_t vus[VUS])
 {
@@ -209,8 +232,6 @@ static size_t fill(struct kafka_pair *pair, const struct batch *batch, size_t i,
     vus[n++].u.mem.size = e->data.len;
     vus[n].vtype = RD_KAFKA_VTYPE_OPAQUE;
     vus[n++].u.ptr = (void *)(uintptr_t)i;
-    vus[n].vtype = RD_KAFKA_VTYPE_HEADERS;
-    vus[n++].u.headers = kafka_headers_of(&pair->headers, batch->source, batch->journal_id, e);
     buf_clear(&pair->text);
     template_render(pair->key_template, batch->source, e, &pair->text);
     if (pair->text.len > 0) {
@@ -226,12 +247,18 @@ static rd_kafka_resp_err_t produce(struct kafka_pair *pair, const struct batch *
 {
     rd_kafka_vu_t vus[VUS];
     size_t n = fill(pair, batch, i, vus);
+    rd_kafka_headers_t *headers = headers_of(pair, batch, i);
+    if (headers != NULL) {
+        vus[n].vtype = RD_KAFKA_VTYPE_HEADERS;
+        vus[n++].u.headers = headers;
+    }
     rd_kafka_error_t *error = rd_kafka_produceva(pair->producer.rk, vus, n);
     if (error == NULL)
         return RD_KAFKA_RESP_ERR_NO_ERROR;
     rd_kafka_resp_err_t code = rd_kafka_error_code(error);
     rd_kafka_error_destroy(error);
-    rd_kafka_headers_destroy(vus[4].u.headers);
+    if (headers != NULL)
+        rd_kafka_headers_destroy(headers);
     return code;
 }
 
@@ -260,19 +287,23 @@ static bool produce_one(struct kafka_pair *pair, const struct batch *batch, size
     return code == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
+/* The checkpoint goes first: its partition is then made part of the transaction by the same request
+ * as the others. Behind them it often cost another one, and 2 ms of librdkafka's spinning. */
 static bool produce_all(struct kafka_pair *pair, const struct batch *batch,
                         const struct checkpoint *next)
 {
+    buf_clear(&pair->checkpoint);
+    checkpoint_encode(next, &pair->checkpoint);
+    rd_kafka_resp_err_t code = kafka_pair_produce_log(pair, pair->id, buf_str(&pair->checkpoint));
+    if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        kafka_pair_note_failure(pair, SIZE_MAX, code);
+        return false;
+    }
     kafka_topics_drained(&pair->topics);
     for (size_t i = 0; i < batch->n; i++)
         if (!produce_one(pair, batch, i))
             return false;
-    buf_clear(&pair->text);
-    checkpoint_encode(next, &pair->text);
-    rd_kafka_resp_err_t code = kafka_pair_produce_log(pair, pair->id, buf_str(&pair->text));
-    if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-        kafka_pair_note_failure(pair, SIZE_MAX, code);
-    return code == RD_KAFKA_RESP_ERR_NO_ERROR;
+    return true;
 }
 
 /* The request to commit goes out only when every message was delivered. */
@@ -347,8 +378,19 @@ static enum sink_result publish(struct kafka_pair *pair, struct batch *batch,
     merge_free_memory();
     do
         r = attempt(pair, batch, next, err);
-    while (r == SINK_REFUSED && is_to_narrow(pair, batch));
+    while (r == SINK_REFUSED && !pair->repeats && is_to_narrow(pair, batch));
     return r;
+}
+
+/* librdkafka sends a request again when its connection is lost, and the first may be under way
+ * still. A transaction's end that comes during the next one would end half of that (KIP-890): only
+ * a new epoch, which opening anew brings, has the broker refuse it. */
+static enum sink_result renew(struct kafka_pair *pair, struct err *err)
+{
+    err_set(err, ERR_RETRY,
+            "kafka %s: a connection was lost at the end of a transaction: beginning a new epoch",
+            pair->producer.brokers);
+    return SINK_UNKNOWN;
 }
 
 enum sink_result kafka_pair_publish(void *self, struct batch *batch, const struct checkpoint *next,
@@ -359,8 +401,12 @@ enum sink_result kafka_pair_publish(void *self, struct batch *batch, const struc
         err_set(err, ERR_RETRY, "kafka %s: not open", pair->producer.brokers);
         return SINK_UNKNOWN;
     }
-    enum sink_result r = publish(pair, batch, next, err);
+    enum sink_result r = pair->repeats ? renew(pair, err) : publish(pair, batch, next, err);
     pair->moved = pair->moved || r == SINK_DONE;
+    if (r == SINK_DONE)
+        kafka_pair_remember(pair, buf_str(&pair->checkpoint));
+    if (r == SINK_FENCED)
+        kafka_pair_forget(pair);
     if (r == SINK_UNKNOWN || r == SINK_FENCED || r == SINK_FATAL)
         kafka_pair_release(pair); /* something may be in flight */
     return r;

@@ -28,6 +28,7 @@ static const struct property defaults[] = {
     {"reconnect.backoff.ms", "50"},
     {"reconnect.backoff.max.ms", "1000"},
     {"topic.metadata.refresh.fast.interval.ms", "50"},
+    {"topic.metadata.propagation.max.ms", "5000"},
 };
 
 static const struct property producer_defaults[] = {
@@ -58,6 +59,19 @@ static const struct property reader_owned[] = {
     {"queued.max.messages.kbytes", "65536"}, {"auto.offset.reset", "earliest"},
 };
 
+/* The least that a broker takes unless told otherwise (group.min.session.timeout.ms): an instance
+ * that died is missed after this. */
+static const struct property member_defaults[] = {
+    {"session.timeout.ms", "6000"},
+    {"heartbeat.interval.ms", "500"},
+};
+
+static const struct property member_owned[] = {
+    {"partition.assignment.strategy", "cooperative-sticky"},
+    {"enable.auto.commit", "false"},
+    {"enable.auto.offset.store", "false"},
+};
+
 struct refused {
     const char *name;
     const char *why;
@@ -82,7 +96,9 @@ static const struct refused refused[] = {
     {"queuing.strategy", "events keep their order"},
     {"enable.partition.eof", "checkpoints are read as they need it"},
     {"auto.offset.reset", "checkpoints are read as they need it"},
-    {"group.id", "the sink joins no group by it"},
+    {"group.id", "it is made of the names of bridge and sink"},
+    {"group.instance.id", "it is the instance's id"},
+    {"partition.assignment.strategy", "it is always cooperative-sticky"},
     {"log.queue", "the sink reads the log itself"},
     {"test.mock.num.brokers", "say brokers: embedded"},
 };
@@ -116,6 +132,8 @@ static const char *check_topic_name(const char *value)
                : "a topic name: 1 to 249 of a-z A-Z 0-9 . _ - (not . or ..)";
 }
 
+static const char *const headers_kinds[] = {"cloudevents", "id", "none", NULL};
+
 const struct setting kafka_settings_rows[] = {
     {.name = "brokers",
      .type = SETTING_STRING,
@@ -133,6 +151,13 @@ const struct setting kafka_settings_rows[] = {
      .offset = offsetof(struct kafka_settings, key),
      .fallback = "%{key}",
      .help = "template of the record's key; an empty one is null"},
+    {.name = "headers",
+     .type = SETTING_CHOICE,
+     .offset = offsetof(struct kafka_settings, headers),
+     .fallback = "cloudevents",
+     .choices = headers_kinds,
+     .help = "cloudevents: all ten; id: ce_id alone; none: a record is key and value, which costs "
+             "least"},
     {.name = "properties",
      .type = SETTING_MAP,
      .offset = offsetof(struct kafka_settings, properties),
@@ -183,6 +208,14 @@ const struct setting kafka_settings_rows[] = {
      .fallback = "busbar.checkpoints",
      .check = check_topic_name,
      .help = "compacted topic of all checkpoints"},
+    {.name = "control_topic",
+     .type = SETTING_STRING,
+     .offset = offsetof(struct kafka_settings, control_topic),
+     .fallback = "busbar.control",
+     .check = check_topic_name,
+     .help =
+         "with standby: an empty topic of this name and .BRIDGE.SINK.SOURCE for each source, by "
+         "which the instances share them out"},
     {.name = NULL},
 };
 
@@ -234,6 +267,20 @@ rd_kafka_conf_t *kafka_settings_reader(const struct kafka_settings *settings, co
     set_given(conf, &settings->properties);
     SET_ALL(conf, reader_owned);
     rd_kafka_conf_set(conf, "isolation.level", isolation, NULL, 0);
+    set_bootstrap(conf, bootstrap);
+    return conf;
+}
+
+rd_kafka_conf_t *kafka_settings_member(const struct kafka_settings *settings, const char *bootstrap,
+                                       const char *group, const char *instance)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    SET_ALL(conf, defaults);
+    SET_ALL(conf, member_defaults);
+    set_given(conf, &settings->properties);
+    SET_ALL(conf, member_owned);
+    rd_kafka_conf_set(conf, "group.id", group, NULL, 0);
+    rd_kafka_conf_set(conf, "group.instance.id", instance, NULL, 0);
     set_bootstrap(conf, bootstrap);
     return conf;
 }
@@ -293,17 +340,16 @@ static void keep_quiet(const rd_kafka_t *rk, int level, const char *facility, co
 }
 
 /* What only shows when they meet: certificates that can't be read, limits that contradict. */
-static void check_producer(struct settings *file, const struct settings_node *node,
-                           const struct kafka_settings *settings)
+static void check_together(struct settings *file, const struct settings_node *node,
+                           rd_kafka_type_t type, rd_kafka_conf_t *conf)
 {
-    rd_kafka_conf_t *conf = kafka_settings_producer(settings, NULL, "check");
     if (needs_token(conf)) {
         rd_kafka_conf_destroy(conf);
         return;
     }
     rd_kafka_conf_set_log_cb(conf, keep_quiet);
     char errstr[256];
-    rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, errstr, sizeof errstr);
+    rd_kafka_t *rk = rd_kafka_new(type, conf, errstr, sizeof errstr);
     if (rk == NULL) {
         rd_kafka_conf_destroy(conf);
         settings_problem(file, settings_get(node, "properties"),
@@ -311,7 +357,22 @@ static void check_producer(struct settings *file, const struct settings_node *no
                          rd_kafka_version_str());
         return;
     }
-    rd_kafka_destroy(rk);
+    rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
+static bool is_standby(const struct settings *file)
+{
+    const char *text = settings_text(settings_get(settings_root(file), "standby"));
+    return text != NULL && strcmp(text, "true") == 0;
+}
+
+static void check_standby(struct settings *file, const struct settings_node *node,
+                          const struct kafka_settings *settings)
+{
+    if (settings->brokers != NULL && kafka_settings_is_embedded(settings))
+        settings_problem(file, settings_get(node, "brokers"),
+                         "brokers \"embedded\" with standby: true: expected HOST:PORT,…: no other "
+                         "instance could reach a cluster inside this process");
 }
 
 static void check_template(struct settings *file, const struct settings_node *node,
@@ -336,6 +397,13 @@ void kafka_settings_check(struct settings *file, const struct settings_node *nod
         strcmp(s->topic, s->checkpoint_topic) == 0)
         settings_problem(file, settings_get(node, "topic"),
                          "topic \"%s\" is the checkpoint topic: expected another one", s->topic);
-    if (check_properties(file, node, &s->properties))
-        check_producer(file, node, s);
+    bool standby = is_standby(file);
+    if (standby)
+        check_standby(file, node, s);
+    if (!check_properties(file, node, &s->properties))
+        return;
+    check_together(file, node, RD_KAFKA_PRODUCER, kafka_settings_producer(s, NULL, "check"));
+    if (standby)
+        check_together(file, node, RD_KAFKA_CONSUMER,
+                       kafka_settings_member(s, NULL, "check", "check"));
 }

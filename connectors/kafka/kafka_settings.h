@@ -16,10 +16,14 @@ enum {
     KAFKA_TRANSACTION_TIMEOUT_MS = 10000,
 };
 
+/* What a record's headers tell; in the order of the words. */
+enum kafka_headers_kind { KAFKA_HEADERS_CLOUDEVENTS, KAFKA_HEADERS_ID, KAFKA_HEADERS_NONE };
+
 struct kafka_settings {
     const char *brokers;
     const char *topic;
     const char *key;
+    int headers; /* enum kafka_headers_kind */
     struct setting_map properties;
     int64_t partitions;
     int64_t replication;
@@ -28,6 +32,7 @@ struct kafka_settings {
     int64_t commit_interval_ms;
     int64_t commit_events;
     const char *checkpoint_topic;
+    const char *control_topic;
 };
 
 extern const struct setting kafka_settings_rows[];
@@ -46,5 +51,8 @@ rd_kafka_conf_t *kafka_settings_producer(const struct kafka_settings *settings,
 /* The same for reading checkpoints; `isolation` as librdkafka spells it. */
 rd_kafka_conf_t *kafka_settings_reader(const struct kafka_settings *settings, const char *bootstrap,
                                        const char *isolation);
+/* The same for the member of a group that shares out the pairs (kafka_group.h). */
+rd_kafka_conf_t *kafka_settings_member(const struct kafka_settings *settings, const char *bootstrap,
+                                       const char *group, const char *instance);
 
 #endif

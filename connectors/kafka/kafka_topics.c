@@ -45,6 +45,21 @@ void kafka_topics_fini(struct kafka_topics *topics)
     *topics = (struct kafka_topics){0};
 }
 
+void kafka_topics_restart(struct kafka_topics *topics)
+{
+    struct kafka_topics kept = {0};
+    for (size_t i = 0; i < topics->n; i++) {
+        const struct kafka_topic *t = &topics->items[i];
+        if (t->tight_max == 0)
+            continue;
+        int place = kafka_topics_find(&kept, str_from(t->name));
+        kept.items[place].tight_max = t->tight_max;
+        kept.n_tight++;
+    }
+    kafka_topics_fini(topics);
+    *topics = kept;
+}
+
 static int add(struct kafka_topics *topics, struct str name)
 {
     if (topics->n == KAFKA_TOPICS_MAX)

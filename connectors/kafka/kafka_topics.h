@@ -37,6 +37,10 @@ struct kafka_topics {
 
 /* Gives back all handles; before the client is closed. */
 void kafka_topics_fini(struct kafka_topics *topics);
+/* The same, but what kafka_topics_tighten has found out is kept for the next client: after some
+ * refusals librdkafka can't go on with its sequence numbers, and the producer has to be made anew.
+ */
+void kafka_topics_restart(struct kafka_topics *topics);
 
 /* The place of the topic of this name (a valid one), or -1 where there are too many. */
 int kafka_topics_find(struct kafka_topics *topics, struct str name);

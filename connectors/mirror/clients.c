@@ -1,21 +1,16 @@
 /* clients.c - the streaming clients of GET /events: each is a cursor.
  *
- * Reading journals is work, and a block of them is memory, so those who are behind take turns:
- * they queue, and each turn of the loop lets a few of them read one slice. */
-#include "connectors/mirror/clients.h"
+ * Who has all is asleep at its group's tail: as long as nothing comes that the group wants, none of
+ * its clients is looked at. Who is behind the ring waits for a page (clients_sweep.c). */
+#include "connectors/mirror/client_own.h"
 
 #include "bridge/base/clock.h"
-#include "bridge/base/log.h"
+#include "connectors/mirror/frame.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    TURN_TICKETS = 8,             /* clients that may read a slice per turn */
-    SLICE_EVENTS_MAX = 256,       /* looked at per slice */
-    SLICE_BYTES_MAX = 128 * 1024, /* looked at per slice, unless one event is larger */
-    MERGES_MAX = 64,              /* past it a client lets its readers go after each slice */
-    MERGE_IDLE_MS = 1000,         /* a client that takes nothing lets them go */
     HOUSEKEEPING_MS = 1000,
     FEED_IDLE_MS = 60 * 1000, /* without clients for so long, the ring goes */
 };
@@ -23,155 +18,157 @@ enum {
 static const char GREETING[] = ": busbar\n\n";
 static const char HEARTBEAT[] = ": heartbeat\n\n";
 
-enum client_state {
-    CLIENT_FREE,
-    CLIENT_JOURNAL, /* reads for itself */
-    CLIENT_RING,
-};
-
-struct client {
-    struct clients *all;
-    struct http_stream *stream;
-    struct client_plan plan;
-    enum client_state state;
-    struct ring_cursor cursor;
-    struct merge *merge; /* its readers; may be let go and made again from after_us */
-    int64_t after_us;    /* everything up to this has been passed */
-    int64_t told_us;     /* arrival in the newest id it was told */
-    size_t offset;       /* of the next frame this much has been sent … */
-    int64_t partial_us;  /* … and this is that frame's arrival */
-    int64_t sent_ms;
-    int64_t read_ms;
-    bool greeted;
-    bool checked; /* its readers have looked for gaps, or need not */
-    bool asleep;  /* on the ring's end */
-    bool queued;
-    bool ticket;
-    struct client *next; /* in the queue, or free */
-};
-
-struct clients {
-    struct feed *feed;
-    struct metrics *metrics;
-    struct client *slots; /* one array: see http_server.c */
-    size_t max;
-    size_t used; /* slots from here on were never used */
-    size_t count;
-    struct client *free;
-    struct client *queue;
-    struct client **queue_end;
-    size_t merges;
-    int64_t heartbeat_ms;
-    int64_t kept_ms; /* when housekeeping was last done */
-    int64_t left_ms; /* when the last client left */
-    void (*work)(void *arg);
-    void *work_arg;
-};
-
-/* What one read call has put out so far. */
-struct out {
-    char *p;
-    size_t max;
-    size_t n;
-};
-
 void client_plan_fini(struct client_plan *plan)
 {
-    filter_free(&plan->filter);
-    free(plan->sources);
-    plan->sources = NULL;
+    wanted_fini(&plan->wanted);
 }
 
 /* ---- coming and going ---- */
 
-struct clients *clients_new(struct feed *feed, struct metrics *metrics, size_t max,
-                            int64_t heartbeat_ms)
+struct clients *clients_new(const struct clients_options *options)
 {
     struct clients *all = mem_zalloc(sizeof *all);
-    all->feed = feed;
-    all->metrics = metrics;
-    all->max = max;
-    all->slots = mem_zalloc(max * sizeof *all->slots);
-    all->queue_end = &all->queue;
-    all->heartbeat_ms = heartbeat_ms;
+    all->o = *options;
+    all->feed = options->feed;
+    all->metrics = options->metrics;
+    all->slots = mem_zalloc(options->max * sizeof *all->slots);
+    all->groups = groups_new(all->feed->n_sources);
+    all->pages = pages_new(all->feed);
+    all->cuts = (struct cuts){.metrics = all->metrics, .sources = all->feed->sources};
     return all;
 }
 
 void clients_free(struct clients **clients)
 {
-    if (*clients == NULL)
+    struct clients *all = *clients;
+    if (all == NULL)
         return;
-    free((*clients)->slots);
-    free(*clients);
+    groups_free(&all->groups);
+    pages_free(&all->pages);
+    free(all->slots);
+    free(all);
     *clients = NULL;
-}
-
-void clients_on_work(struct clients *clients, void (*fn)(void *arg), void *arg)
-{
-    clients->work = fn;
-    clients->work_arg = arg;
 }
 
 bool clients_full(const struct clients *clients)
 {
-    return clients->count == clients->max;
+    return clients->count == clients->o.max;
 }
 
-size_t clients_count(const struct clients *clients)
+struct cuts *clients_cuts(struct clients *clients)
 {
-    return clients->count;
+    return &clients->cuts;
 }
 
-static int64_t plan_start(const struct client_plan *plan, size_t n_sources)
+static void count_in(struct clients *all)
+{
+    all->count++;
+    metrics_add(all->metrics, METRIC_CLIENTS_TOTAL, 1);
+    metrics_set(all->metrics, METRIC_CLIENTS, all->count);
+}
+
+static void count_out(struct clients *all)
+{
+    all->count--;
+    metrics_set(all->metrics, METRIC_CLIENTS, all->count);
+}
+
+static void count_groups(struct clients *all)
+{
+    metrics_set(all->metrics, METRIC_CLIENT_GROUPS, groups_count(all->groups) + all->guest_groups);
+}
+
+void clients_enter(struct clients *clients, size_t guest_groups)
+{
+    clients->guests++;
+    clients->guest_groups = guest_groups;
+    count_in(clients);
+    count_groups(clients);
+}
+
+void clients_leave(struct clients *clients, size_t guest_groups)
+{
+    clients->guests--;
+    clients->guest_groups = guest_groups;
+    count_out(clients);
+    count_groups(clients);
+}
+
+void client_place(struct client *c, const struct client_plan *plan)
 {
     int64_t start = plan->from_us;
-    if (plan->named < n_sources && plan->named_from_us < start)
+    if (plan->named < c->all->feed->n_sources && plan->named_from_us < start)
         start = plan->named_from_us;
-    return start - 1;
+    c->after_us = start - 1;
+    c->allow_ms = cuts_allow_ms(c->all->o.lag_ms, c->after_us);
+}
+
+static void join_group(struct client *c, struct wanted *wanted)
+{
+    struct clients *all = c->all;
+    c->group = groups_join(all->groups, wanted);
+    if (c->group->n_clients == 1) {
+        c->group->tail_us = all->feed->fed_us;
+        ring_seek(all->feed->ring, c->group->tail_us, &c->group->tail);
+    }
+    c->in_group = c->group->clients;
+    if (c->in_group != NULL)
+        c->in_group->before = c;
+    c->group->clients = c;
+    count_groups(all);
+}
+
+static void leave_group(struct client *c)
+{
+    if (c->in_group != NULL)
+        c->in_group->before = c->before;
+    if (c->before != NULL)
+        c->before->in_group = c->in_group;
+    else
+        c->group->clients = c->in_group;
+    groups_leave(c->all->groups, c->group);
+    count_groups(c->all);
 }
 
 struct client *clients_add(struct clients *clients, struct client_plan *plan)
 {
     struct client *c = clients->free;
     if (c != NULL)
-        clients->free = c->next;
+        clients->free = c->free;
     else
         c = &clients->slots[clients->used++];
     *c = (struct client){
         .all = clients,
-        .plan = *plan,
-        .state = CLIENT_JOURNAL,
-        .after_us = plan_start(plan, clients->feed->n_sources),
-        .checked = plan->tell != MERGE_TELL_UNPROVEN,
+        .state = CLIENT_BEHIND,
         .sent_ms = clock_mono_ms(),
     };
-    c->told_us = c->after_us;
+    c->behind_ms = c->sent_ms;
+    client_place(c, plan);
+    join_group(c, &plan->wanted);
+    if (plan->tell != MERGE_TELL_PRUNED || c->after_us > clients->feed->fed_us)
+        client_own_begin(c, plan);
     *plan = (struct client_plan){0};
-    clients->count++;
-    metrics_add(clients->metrics, METRIC_CLIENTS_TOTAL, 1);
-    metrics_set(clients->metrics, METRIC_CLIENTS, clients->count);
+    count_in(clients);
     return c;
 }
 
-static void drop_merge(struct client *c)
+static int64_t lag_ms(const struct client *c)
 {
-    if (c->merge == NULL)
-        return;
-    merge_free(&c->merge);
-    c->all->merges--;
+    int64_t us = c->all->feed->fed_us - c->after_us;
+    return us > 0 && !c->asleep ? us / 1000 : 0;
 }
 
-static void leave_queue(struct client *c)
+static void note_cut(struct client *c, enum cut_reason reason)
 {
-    if (!c->queued)
-        return;
-    struct client **at = &c->all->queue;
-    while (*at != c)
-        at = &(*at)->next;
-    *at = c->next;
-    if (c->all->queue_end == &c->next)
-        c->all->queue_end = at;
-    c->queued = false;
+    struct cut cut = {
+        .reason = reason,
+        .stream = c->stream,
+        .path = "/events",
+        .told = &c->told,
+        .behind_ms = lag_ms(c),
+    };
+    c->cut = true;
+    cuts_note(&c->all->cuts, &cut);
 }
 
 static void client_closed(void *arg, enum http_closed why)
@@ -180,17 +177,16 @@ static void client_closed(void *arg, enum http_closed why)
     if (c == NULL) /* a HEAD request */
         return;
     struct clients *all = c->all;
-    leave_queue(c);
-    drop_merge(c);
-    client_plan_fini(&c->plan);
-    c->state = CLIENT_FREE;
-    c->next = all->free;
-    all->free = c;
-    all->count--;
-    all->left_ms = clock_mono_ms();
     if (why == HTTP_CLOSED_TIMEOUT)
-        metrics_add(all->metrics, METRIC_CLIENTS_CUT, 1);
-    metrics_set(all->metrics, METRIC_CLIENTS, all->count);
+        note_cut(c, CUT_TIMEOUT);
+    client_own_end(c); /* leaves its queue */
+    list_remove(&all->waiting, &c->waiting);
+    leave_group(c);
+    c->state = CLIENT_FREE;
+    c->free = all->free;
+    all->free = c;
+    all->left_ms = clock_mono_ms();
+    count_out(all);
 }
 
 static void client_opened(void *arg, struct http_stream *stream)
@@ -199,27 +195,167 @@ static void client_opened(void *arg, struct http_stream *stream)
     c->stream = stream;
 }
 
-/* ---- what a client wants ---- */
+/* ---- what it is sent ---- */
 
-static int64_t wanted_from(const struct client *c, size_t source)
+bool client_lost_the_rest(const struct client *c, int64_t arrival_us)
 {
-    return source == c->plan.named ? c->plan.named_from_us : c->plan.from_us;
+    return c->offset > 0 && arrival_us != c->partial_us;
 }
 
-static bool wants_source(const struct client *c, size_t source)
+/* Its chunk, with the cursor in it; NULL where it has nothing: it has all, or is behind. */
+static struct chunk *ring_at_hand(struct client *c)
 {
-    return c->plan.sources == NULL || c->plan.sources[source];
+    bool gone;
+    if (c->asleep)
+        return NULL;
+    struct chunk *chunk = ring_chunk(c->all->feed->ring, &c->cursor, &gone);
+    if (gone) {
+        c->state = CLIENT_BEHIND;
+        c->cursor = (struct ring_cursor){0};
+        c->ticket = false;
+    }
+    return chunk;
 }
 
-static bool wants(const struct client *c, size_t source, const struct event *event)
+/* The page of its cursor, if that is still held, or of its time. */
+static struct page *page_of(struct client *c)
 {
-    return wants_source(c, source) && event->arrival_us >= wanted_from(c, source) &&
-           (c->plan.filter == NULL || filter_match(c->plan.filter, event));
+    struct pages *pages = c->all->pages;
+    struct page *page = c->cursor.chunk > 0 ? pages_get(pages, c->cursor.chunk) : NULL;
+    if (page == NULL && (page = pages_find(pages, c->after_us)) != NULL)
+        c->cursor = (struct ring_cursor){page->number, pages_place(page, c->after_us)};
+    return page;
 }
 
-/* ---- putting bytes out ---- */
+size_t client_next_frame(struct client *c, const struct chunk *chunk, const struct verdict *v)
+{
+    return c->own != NULL ? client_own_next(c, chunk, v) : chunk_next(chunk, v, c->cursor.frame);
+}
 
-static void put_text(struct out *out, struct str text)
+static struct chunk *page_at_hand(struct client *c)
+{
+    struct page *page = c->ticket ? page_of(c) : NULL;
+    if (page == NULL)
+        return NULL;
+    const struct verdict *v = chunk_judge(&page->chunk, &c->group->wish);
+    c->cursor.frame = client_next_frame(c, &page->chunk, v);
+    if (c->cursor.frame < page->chunk.n)
+        return &page->chunk;
+    client_page_over(c, page);
+    return NULL;
+}
+
+/* The next frame that it wants, with the cursor there; NULL: none at hand. */
+static struct chunk *find_next(struct client *c)
+{
+    for (;;) {
+        struct chunk *chunk = c->state == CLIENT_RING     ? ring_at_hand(c)
+                              : c->state == CLIENT_BEHIND ? page_at_hand(c)
+                                                          : NULL;
+        if (chunk == NULL)
+            return NULL;
+        const struct verdict *v = chunk_judge(chunk, &c->group->wish);
+        c->cursor.frame = client_next_frame(c, chunk, v);
+        if (c->cursor.frame < chunk->n) {
+            c->all->looked = v;
+            return chunk;
+        }
+        if (chunk->n > 0)
+            c->after_us = chunk->entries[chunk->n - 1].arrival_us;
+        if (ring_is_newest(c->all->feed->ring, &c->cursor))
+            return NULL;
+    }
+}
+
+static size_t client_look(void *arg, struct iovec *parts, size_t max)
+{
+    struct client *c = arg;
+    if (!c->greeted || c->cut)
+        return 0;
+    struct chunk *chunk = find_next(c);
+    if (chunk == NULL)
+        return 0;
+    const struct chunk_entry *e = &chunk->entries[c->cursor.frame];
+    if (client_lost_the_rest(c, e->arrival_us)) {
+        note_cut(c, CUT_PRUNED);
+        return 0;
+    }
+    if (client_own_owes_gap(c))
+        return 0;
+    c->all->looked_at = chunk;
+    struct chunk_place place = {c->cursor.frame, c->offset};
+    size_t n = chunk_parts(chunk, c->all->looked, &place, parts, max);
+    if (c->own == NULL)
+        return n;
+    parts[0].iov_len = e->len - c->offset; /* it may skip the next one */
+    return 1;
+}
+
+static struct event event_of(const struct chunk_entry *e)
+{
+    return (struct event){
+        .arrival_us = e->arrival_us,
+        .index = e->index,
+        .pos_index = e->pos_index,
+        .epoch = e->epoch,
+        .ordinal = e->ordinal,
+        .origin = e->origin,
+    };
+}
+
+void client_told(struct client *c, size_t source, const struct event *event)
+{
+    c->told = (struct told_id){
+        .arrival_us = event->arrival_us,
+        .index = frame_index(event),
+        .epoch = event->epoch,
+        .ordinal = event->ordinal,
+        .source = source,
+    };
+}
+
+static void fall_asleep(struct client *c)
+{
+    c->asleep = true;
+    c->allow_ms = c->all->o.lag_ms;
+}
+
+/* Its cursor is behind the newest frame of the ring. */
+static bool has_all(const struct client *c, const struct chunk *chunk)
+{
+    return c->state == CLIENT_RING && c->own == NULL && c->cursor.frame == chunk->n &&
+           ring_is_newest(c->all->feed->ring, &c->cursor);
+}
+
+static bool client_taken(void *arg, size_t bytes)
+{
+    struct client *c = arg;
+    const struct chunk *chunk = c->all->looked_at;
+    struct chunk_place place = {c->cursor.frame, c->offset};
+    size_t last = 0;
+    size_t whole = chunk_pass(chunk, c->all->looked, &place, bytes, &last);
+    c->cursor.frame = place.frame;
+    c->offset = place.offset;
+    if (place.offset > 0)
+        c->partial_us = chunk->entries[place.frame].arrival_us;
+    if (whole > 0) {
+        struct event event = event_of(&chunk->entries[last]);
+        client_told(c, chunk->entries[last].source, &event);
+        c->after_us = event.arrival_us;
+    }
+    if (bytes > 0)
+        c->sent_ms = c->all->now_ms;
+    metrics_count(c->all->metrics, METRIC_DELIVERED, whole);
+    metrics_count(c->all->metrics, METRIC_DELIVERED_BYTES, bytes);
+    if (!has_all(c, chunk))
+        return true;
+    fall_asleep(c);
+    return false;
+}
+
+/* ---- what only it is sent ---- */
+
+void client_put_text(struct out *out, struct str text)
 {
     if (text.len > out->max - out->n)
         return;
@@ -227,237 +363,90 @@ static void put_text(struct out *out, struct str text)
     out->n += text.len;
 }
 
-/* Puts what fits of a frame; true when all of it is out. */
-static bool put_frame(struct client *c, struct out *out, struct str frame, int64_t arrival_us)
+bool client_heartbeat_due(const struct client *c, const struct out *out)
 {
-    size_t left = frame.len - c->offset;
-    size_t room = out->max - out->n;
-    size_t take = left < room ? left : room;
-    memcpy(out->p + out->n, frame.p + c->offset, take);
-    out->n += take;
-    if (take < left) {
-        c->offset += take;
-        c->partial_us = arrival_us;
-        return false;
+    return out->n == 0 && c->offset == 0 && c->all->now_ms - c->sent_ms >= c->all->o.heartbeat_ms;
+}
+
+void client_put_heartbeat(struct out *out)
+{
+    client_put_text(out, STR(HEARTBEAT));
+}
+
+void client_put_id(struct client *c, struct out *out, size_t source, const struct event *event)
+{
+    const struct mirror_source *of = &c->all->feed->sources[source];
+    struct buf line = {0};
+    frame_append_id_line(&line, of->name, of->journal_id, event);
+    buf_append_char(&line, '\n');
+    client_put_text(out, buf_str(&line));
+    client_told(c, source, event);
+    buf_fini(&line);
+}
+
+/* The newest event that it has passed, wanted or not; NULL: not known. */
+static const struct chunk_entry *last_passed(const struct client *c)
+{
+    const struct chunk *chunk = NULL;
+    if (c->state == CLIENT_RING) {
+        chunk = ring_newest(c->all->feed->ring);
+    } else if (c->state == CLIENT_BEHIND) {
+        const struct page *page = pages_ending(c->all->pages, c->after_us);
+        chunk = page != NULL ? &page->chunk : NULL;
     }
-    c->offset = 0;
-    c->told_us = arrival_us;
-    metrics_add(c->all->metrics, METRIC_DELIVERED, 1);
-    return true;
+    return chunk != NULL && chunk->n > 0 ? &chunk->entries[chunk->n - 1] : NULL;
 }
-
-/* The rest of a frame that was sent in part is gone: ending here lets the reader drop that part. */
-static bool lost_the_rest(const struct client *c, int64_t arrival_us)
-{
-    return c->offset > 0 && arrival_us != c->partial_us;
-}
-
-/* ---- on the ring ---- */
-
-static int read_ring(struct client *c, struct out *out)
-{
-    struct ring_frame f;
-    bool gone = false;
-    while (out->n < out->max && ring_at(c->all->feed->ring, &c->cursor, &f, &gone)) {
-        if (wants(c, f.source, &f.event)) {
-            if (lost_the_rest(c, f.arrival_us))
-                return -1;
-            if (!put_frame(c, out, f.bytes, f.arrival_us))
-                return 0;
-        }
-        c->after_us = f.arrival_us;
-        ring_step(&c->cursor);
-    }
-    if (gone)
-        c->state = CLIENT_JOURNAL;
-    return 0;
-}
-
-/* Steps over what the client does not want; true where something is left. */
-static bool ring_has_news(struct client *c)
-{
-    struct ring_frame f;
-    bool gone = false;
-    while (ring_at(c->all->feed->ring, &c->cursor, &f, &gone)) {
-        if (wants(c, f.source, &f.event))
-            return true;
-        c->after_us = f.arrival_us;
-        ring_step(&c->cursor);
-    }
-    return gone;
-}
-
-/* ---- behind the ring ---- */
-
-static void enqueue(struct client *c)
-{
-    if (c->queued)
-        return;
-    c->queued = true;
-    c->next = NULL;
-    *c->all->queue_end = c;
-    c->all->queue_end = &c->next;
-    if (c->all->queue == c && c->all->work != NULL)
-        c->all->work(c->all->work_arg);
-}
-
-static void make_merge(struct client *c)
-{
-    const struct feed *feed = c->all->feed;
-    c->merge = merge_new(feed->sources, feed->n_sources);
-    c->all->merges++;
-    for (size_t i = 0; i < feed->n_sources; i++) {
-        int64_t from_us = wanted_from(c, i);
-        if (from_us <= c->after_us)
-            from_us = c->after_us + 1;
-        if (wants_source(c, i))
-            merge_add(c->merge, i, from_us, c->plan.tell);
-    }
-}
-
-/* Everything that is still to come is in the ring, and no gap is left to tell. */
-static bool enter_ring(struct client *c)
-{
-    if (!c->checked || (c->merge != NULL && merge_has_gap(c->merge)) ||
-        !ring_seek(c->all->feed->ring, c->after_us, &c->cursor))
-        return false;
-    drop_merge(c);
-    c->state = CLIENT_RING;
-    return true;
-}
-
-/* One event or gap from the journals. 1: go on; 0: `out` is full; -1: the client has to go. */
-static int pass_item(struct client *c, struct out *out, struct merge_next *next)
-{
-    struct feed *feed = c->all->feed;
-    if (next->event == NULL) {
-        if (c->offset > 0)
-            return -1;
-        if (out->max - out->n < FRAME_GAP_MAX)
-            return 0;
-        if (next->gap.arrival_us < c->after_us)
-            next->gap.arrival_us = c->after_us;
-        put_frame(c, out, feed_format(feed, next), next->gap.arrival_us);
-        c->after_us = next->gap.arrival_us; /* what the ring still has of it stays a gap */
-    } else {
-        if (wants(c, next->source, next->event)) {
-            if (lost_the_rest(c, next->event->arrival_us))
-                return -1;
-            if (!put_frame(c, out, feed_format(feed, next), next->event->arrival_us))
-                return 0;
-        }
-        c->after_us = next->event->arrival_us;
-    }
-    merge_take(c->merge, next);
-    return 1;
-}
-
-static void put_id_of(struct client *c, struct out *out, const struct merge_next *passed)
-{
-    struct str line = frame_id_line(feed_format(c->all->feed, passed));
-    put_text(out, line);
-    put_text(out, STR("\n"));
-    c->told_us = passed->event->arrival_us;
-}
-
-static bool heartbeat_due(const struct client *c, const struct out *out)
-{
-    return out->n == 0 && c->offset == 0 && clock_mono_ms() - c->sent_ms >= c->all->heartbeat_ms;
-}
-
-static int read_slice(struct client *c, struct out *out)
-{
-    struct merge_next next = {0};
-    struct err err;
-    size_t bytes = 0;
-    merge_refresh(c->merge);
-    for (size_t i = 0; i < SLICE_EVENTS_MAX && bytes < SLICE_BYTES_MAX; i++) {
-        enum merge_item item = merge_peek(c->merge, c->all->feed->fed_us, &next, &err);
-        c->checked = true;
-        c->plan.tell = MERGE_TELL_PRUNED;
-        if (item == MERGE_ERROR) {
-            log_error("mirror_journal", LOG_STR("err", err.msg));
-            return -1;
-        }
-        if (item == MERGE_NOTHING) {
-            if (c->all->feed->fed_us > c->after_us)
-                c->after_us = c->all->feed->fed_us;
-            return 0;
-        }
-        bytes += next.event != NULL ? next.event->data.len : 0;
-        int rc = pass_item(c, out, &next);
-        if (rc <= 0)
-            return rc;
-    }
-    if (next.event != NULL && heartbeat_due(c, out)) { /* a filter that matches hardly anything */
-        put_text(out, STR(HEARTBEAT));
-        put_id_of(c, out, &next);
-    }
-    return 0;
-}
-
-static int read_journal(struct client *c, struct out *out)
-{
-    if (enter_ring(c))
-        return 0;
-    if (!c->ticket) {
-        enqueue(c);
-        return 0;
-    }
-    c->ticket = false;
-    if (c->merge == NULL)
-        make_merge(c);
-    int rc = read_slice(c, out);
-    if (rc == 0 && !enter_ring(c)) {
-        if (out->n == 0)
-            enqueue(c);
-        if (c->all->merges > MERGES_MAX && !merge_has_gap(c->merge))
-            drop_merge(c);
-    }
-    return rc;
-}
-
-/* ---- the stream ---- */
 
 static void put_heartbeat(struct client *c, struct out *out)
 {
-    put_text(out, STR(HEARTBEAT));
-    if (c->state != CLIENT_RING || c->after_us <= c->told_us || c->all->feed->id_line.len == 0)
+    const struct chunk_entry *e = last_passed(c);
+    client_put_heartbeat(out);
+    if (e == NULL || c->own != NULL || e->arrival_us <= c->told.arrival_us ||
+        e->arrival_us > c->after_us)
         return;
-    put_text(out, buf_str(&c->all->feed->id_line));
-    put_text(out, STR("\n"));
-    c->told_us = c->after_us;
+    struct event event = event_of(e);
+    client_put_id(c, out, e->source, &event);
+}
+
+/* Nothing is at hand: it has all, or goes on from the ring, or waits for a page. */
+static void go_on(struct client *c)
+{
+    if (c->state == CLIENT_BEHIND) {
+        if (!ring_seek(c->all->feed->ring, c->after_us, &c->cursor)) {
+            client_wait(c);
+            return;
+        }
+        c->state = CLIENT_RING;
+        if (find_next(c) != NULL) {
+            http_stream_wake(c->stream);
+            return;
+        }
+    }
+    if (c->state == CLIENT_RING)
+        fall_asleep(c);
 }
 
 static ssize_t client_read(void *arg, char *p, size_t max)
 {
     struct client *c = arg;
     struct out out = {p, max, 0};
-    int rc = 0;
-    c->asleep = false;
-    c->read_ms = clock_mono_ms();
-    if (!c->greeted) {
-        c->greeted = true;
-        put_text(&out, STR(GREETING));
-    }
-    if (c->state == CLIENT_JOURNAL)
-        rc = read_journal(c, &out);
-    if (rc == 0 && c->state == CLIENT_RING)
-        rc = read_ring(c, &out);
-    if (rc != 0) {
-        metrics_add(c->all->metrics, METRIC_CLIENTS_CUT, 1);
+    c->read_ms = c->all->now_ms;
+    if (c->cut)
         return HTTP_END;
-    }
-    if (heartbeat_due(c, &out))
+    if (!c->greeted)
+        client_put_text(&out, STR(GREETING));
+    c->greeted = true;
+    if (c->state == CLIENT_OWN && client_own_read(c, &out) != 0)
+        return HTTP_END;
+    if (c->state != CLIENT_OWN)
+        client_own_put_gap(c, &out);
+    if (client_heartbeat_due(c, &out))
         put_heartbeat(c, &out);
-    if (out.n > 0) {
-        c->sent_ms = c->read_ms;
-        metrics_add(c->all->metrics, METRIC_DELIVERED_BYTES, out.n);
-    } else if (c->state == CLIENT_RING) {
-        c->asleep = true;
-    } else {
-        enqueue(c); /* it fell behind in this very call */
-    }
+    if (out.n == 0)
+        go_on(c);
+    else
+        c->sent_ms = c->all->now_ms;
+    metrics_count(c->all->metrics, METRIC_DELIVERED_BYTES, out.n);
     return (ssize_t)out.n;
 }
 
@@ -465,59 +454,122 @@ const struct http_stream_ops client_stream_ops = {
     .opened = client_opened,
     .read = client_read,
     .closed = client_closed,
+    .look = client_look,
+    .taken = client_taken,
 };
+
+/* ---- the newest ---- */
+
+void client_wake(struct client *c)
+{
+    if (c->state == CLIENT_RING) {
+        c->asleep = false;
+        c->behind_ms = c->all->now_ms;
+    }
+    if (c->state == CLIENT_RING && c->own == NULL) {
+        c->cursor = c->group->tail;
+        c->after_us = c->group->tail_us;
+    }
+    http_stream_wake(c->stream);
+}
+
+static void wake_group(struct group *g, bool gone)
+{
+    for (struct client *c = g->clients; c != NULL; c = c->in_group) {
+        if (c->state != CLIENT_RING || !c->asleep || c->own != NULL)
+            continue;
+        client_wake(c);
+        if (gone)
+            c->state = CLIENT_BEHIND;
+    }
+}
+
+/* True where something came that the group wants, with its tail there. */
+static bool find_news(struct clients *all, struct group *g, bool *gone)
+{
+    for (;;) {
+        struct chunk *chunk = ring_chunk(all->feed->ring, &g->tail, gone);
+        if (chunk == NULL)
+            return *gone;
+        const struct verdict *v = chunk_judge(chunk, &g->wish);
+        g->tail.frame = chunk_next(chunk, v, g->tail.frame);
+        if (g->tail.frame < chunk->n)
+            return true;
+        if (chunk->n > 0)
+            g->tail_us = chunk->entries[chunk->n - 1].arrival_us;
+        if (ring_is_newest(all->feed->ring, &g->tail))
+            return false;
+    }
+}
+
+static void tell_news(struct clients *all)
+{
+    for (size_t i = 0; i < groups_end(all->groups); i++) {
+        struct group *g = groups_at(all->groups, i);
+        bool gone = false;
+        if (g == NULL || !find_news(all, g, &gone))
+            continue;
+        wake_group(g, gone);
+        g->tail_us = all->feed->fed_us;
+        ring_seek(all->feed->ring, g->tail_us, &g->tail);
+    }
+}
 
 /* ---- the turn ---- */
 
-static void give_tickets(struct clients *all)
+/* Both for so long, and so far: after an hour without events the newest one is an hour later than
+ * the last, and a client that is always a second late never has all. */
+static void cut_if_too_slow(struct client *c)
 {
-    for (int i = 0; i < TURN_TICKETS && all->queue != NULL; i++) {
-        struct client *c = all->queue;
-        leave_queue(c);
-        c->ticket = true;
-        http_stream_wake(c->stream);
-    }
+    if (c->all->o.lag_ms == 0 || c->cut || c->asleep || c->state == CLIENT_OWN ||
+        c->all->now_ms - c->behind_ms <= c->allow_ms || lag_ms(c) <= c->allow_ms)
+        return;
+    note_cut(c, CUT_LAG);
+    http_stream_end(c->stream);
 }
 
-static void wake_sleepers(struct clients *all, bool news, int64_t now_ms)
+static void keep_house(struct clients *all)
 {
+    size_t behind = 0;
+    all->kept_ms = all->now_ms;
     for (size_t i = 0; i < all->used; i++) {
         struct client *c = &all->slots[i];
-        if (c->state != CLIENT_RING || !c->asleep)
+        if (c->state == CLIENT_FREE || c->stream == NULL)
             continue;
-        if ((news && ring_has_news(c)) || now_ms - c->sent_ms >= all->heartbeat_ms) {
-            c->asleep = false;
-            http_stream_wake(c->stream);
-        }
+        behind += c->state != CLIENT_RING;
+        client_own_rest(c, all->now_ms);
+        if ((c->asleep || (c->state == CLIENT_BEHIND && c->waiting.owner != NULL)) &&
+            all->now_ms - c->sent_ms >= all->o.heartbeat_ms)
+            client_wake(c);
+        cut_if_too_slow(c);
     }
-}
-
-static void keep_house(struct clients *all, int64_t now_ms)
-{
-    all->kept_ms = now_ms;
-    for (size_t i = 0; i < all->used; i++) {
-        struct client *c = &all->slots[i];
-        if (c->state == CLIENT_JOURNAL && c->merge != NULL && !merge_has_gap(c->merge) &&
-            now_ms - c->read_ms > MERGE_IDLE_MS)
-            drop_merge(c);
-    }
-    if (all->count == 0 && now_ms - all->left_ms > FEED_IDLE_MS)
+    metrics_set(all->metrics, METRIC_CLIENTS_BEHIND, behind);
+    cuts_flush(&all->cuts, all->now_ms);
+    if (all->count == all->guests && all->now_ms - all->left_ms > FEED_IDLE_MS)
         feed_stop(all->feed);
+    if (behind == 0)
+        pages_drop(all->pages);
 }
 
-int clients_turn(struct clients *clients)
+void clients_feed(struct clients *all)
 {
-    int64_t now_ms = clock_mono_ms();
-    bool news = clients->feed->ring != NULL && feed_run(clients->feed);
-    bool beats = now_ms - clients->kept_ms >= HOUSEKEEPING_MS ||
-                 now_ms - clients->kept_ms >= clients->heartbeat_ms / 4;
-    if (news || beats)
-        wake_sleepers(clients, news, now_ms);
-    if (beats)
-        keep_house(clients, now_ms);
-    give_tickets(clients);
-    if (clients->feed->more || clients->queue != NULL)
+    if (all->feed->ring == NULL || !feed_run(all->feed))
+        return;
+    tell_news(all);
+    client_own_wake_all(all);
+}
+
+int clients_turn(struct clients *all)
+{
+    all->now_ms = clock_mono_ms();
+    clients_feed(all);
+    if (all->now_ms - all->kept_ms >= HOUSEKEEPING_MS ||
+        all->now_ms - all->kept_ms >= all->o.heartbeat_ms / 4)
+        keep_house(all);
+    bool swept = clients_sweep(all);
+    client_own_give_tickets(all);
+    if (all->feed->more || all->queue.first != NULL || (swept && all->waiting.first != NULL))
         return 0;
-    int64_t wait_ms = clients->heartbeat_ms / 4;
+    int64_t wait_ms = all->o.heartbeat_ms / 4;
     return wait_ms < HOUSEKEEPING_MS ? (int)wait_ms + 1 : HOUSEKEEPING_MS;
 }

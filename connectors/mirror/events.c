@@ -46,18 +46,21 @@ static int add_source(struct asked *asked, struct str name)
         buf_fini(&known);
         return -1;
     }
-    if (asked->plan->sources == NULL)
-        asked->plan->sources = mem_zalloc(feed->n_sources * sizeof(bool));
-    asked->plan->sources[i] = true;
+    struct wanted *wanted = &asked->plan->wanted;
+    if (wanted->sources == NULL)
+        wanted->sources = mem_zalloc(feed->n_sources * sizeof(bool));
+    wanted->sources[i] = true;
     return 0;
 }
 
 static int add_filter(struct asked *asked, void (*add)(struct filter *filter, struct str value),
-                      struct str value)
+                      struct str name, struct str value)
 {
-    if (asked->plan->filter == NULL)
-        asked->plan->filter = filter_new();
-    add(asked->plan->filter, value);
+    struct wanted *wanted = &asked->plan->wanted;
+    if (wanted->filter == NULL)
+        wanted->filter = filter_new();
+    add(wanted->filter, value);
+    wanted_note(wanted, name.p[1], value);
     return 0;
 }
 
@@ -66,7 +69,7 @@ static int take_parameter(struct asked *asked, struct str name, struct str value
     if (str_is(name, "source"))
         return add_source(asked, value);
     if (str_is(name, "namespace"))
-        return add_filter(asked, filter_add_namespace, value);
+        return add_filter(asked, filter_add_namespace, name, value);
     if (str_is(name, "last_event_id")) {
         asked->has_id = true;
         asked->id = value;
@@ -86,7 +89,7 @@ static int take_parameter(struct asked *asked, struct str name, struct str value
     if (value.len == 0)
         return err_set(asked->err, ERR_INPUT, "%s=: empty, expected %s", topic ? "topic" : "type",
                        topic ? "Topic or Topic:key" : "a type");
-    return add_filter(asked, topic ? filter_add_topic : filter_add_type, value);
+    return add_filter(asked, topic ? filter_add_topic : filter_add_type, name, value);
 }
 
 static bool on_parameter(void *arg, struct str name, struct str value)
@@ -108,28 +111,21 @@ static bool journal_is_here(const struct feed *feed, uint64_t journal_id)
 
 /* The id is of another instance, or of a journal that was here before: its arrival time is of
  * another clock, so only the source's own index is exact. */
-static int plan_elsewhere(const struct feed *feed, const struct frame_id *id, int64_t now_us,
-                          struct client_plan *plan, struct err *err)
+static void plan_elsewhere(const struct feed *feed, const struct frame_id *id, int64_t now_us,
+                           struct client_plan *plan)
 {
     int64_t arrival_us = id->arrival_us < now_us ? id->arrival_us : now_us;
     plan->from_us = arrival_us > MERGE_OVERLAP_US ? arrival_us - MERGE_OVERLAP_US : 1;
     plan->tell = MERGE_TELL_UNPROVEN;
     size_t named = find_source(feed, id->source);
     if (named == feed->n_sources)
-        return 0;
-    bool lost;
+        return;
     plan->named = named;
-    if (merge_find_index(&feed->sources[named], id->pos_index, &plan->named_from_us, &lost, err) !=
-        0) {
-        if (err != NULL)
-            err->kind = ERR_RETRY;
-        return err_wrap(err, "%s", feed->sources[named].name);
-    }
-    if (lost)
-        plan->named_from_us = 0;
-    else if (plan->named_from_us > now_us)
-        plan->named_from_us = now_us;
-    return 0;
+    plan->named_from_us = plan->from_us;
+    plan->resume = (struct resume){.since_us = plan->from_us, .now_us = now_us};
+    plan->seeks = true;
+    plan->id = *id;
+    plan->id.source = (struct str){0};
 }
 
 static int plan_resume(const struct feed *feed, struct str text, int64_t now_us,
@@ -147,8 +143,9 @@ static int plan_resume(const struct feed *feed, struct str text, int64_t now_us,
                        "SOURCE:POSITION@ARRIVAL.JOURNAL",
                        text_len(text), text.p);
     if (!journal_is_here(feed, id.journal_id))
-        return plan_elsewhere(feed, &id, now_us, plan, err);
-    plan->from_us = id.arrival_us < now_us ? id.arrival_us + 1 : now_us;
+        plan_elsewhere(feed, &id, now_us, plan);
+    else
+        plan->from_us = id.arrival_us < now_us ? id.arrival_us + 1 : now_us;
     return 0;
 }
 

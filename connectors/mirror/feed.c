@@ -26,7 +26,7 @@ void feed_fini(struct feed *feed)
 {
     feed_stop(feed);
     buf_fini(&feed->scratch);
-    buf_fini(&feed->id_line);
+    buf_fini(&feed->redacted);
 }
 
 void feed_start(struct feed *feed)
@@ -46,8 +46,23 @@ void feed_stop(struct feed *feed)
 {
     ring_free(&feed->ring);
     merge_free(&feed->merge);
-    buf_clear(&feed->id_line);
     feed->more = false;
+}
+
+struct str feed_event_bytes(struct feed *feed, const struct event *event)
+{
+    if (feed->redacted.cap > SCRATCH_KEEP)
+        buf_fini(&feed->redacted);
+    return redact_event(feed->redact, event, &feed->redacted) ? buf_str(&feed->redacted)
+                                                              : event->data;
+}
+
+static void append_event(struct feed *feed, const struct mirror_source *source,
+                         const struct event *event)
+{
+    struct event leaves = *event;
+    leaves.data = feed_event_bytes(feed, event);
+    frame_append_event(&feed->scratch, source->name, source->journal_id, &leaves);
 }
 
 struct str feed_format(struct feed *feed, const struct merge_next *next)
@@ -57,7 +72,7 @@ struct str feed_format(struct feed *feed, const struct merge_next *next)
         buf_fini(&feed->scratch);
     buf_clear(&feed->scratch);
     if (next->event != NULL)
-        frame_append_event(&feed->scratch, source->name, source->journal_id, next->event);
+        append_event(feed, source, next->event);
     else
         frame_append_gap(&feed->scratch, source->name, source->journal_id, &next->gap);
     return buf_str(&feed->scratch);
@@ -75,8 +90,6 @@ static size_t feed_one(struct feed *feed, const struct merge_next *next)
     } else {
         struct str frame = feed_format(feed, next);
         ring_append(feed->ring, next->source, next->event, frame);
-        buf_clear(&feed->id_line);
-        buf_append_str(&feed->id_line, frame_id_line(frame));
         feed->fed_us = next->event->arrival_us;
         len = frame.len;
     }

@@ -12,7 +12,9 @@ struct leg {
     size_t at;                     /* into the block's events */
     int64_t from_us;               /* earlier ones are left out */
     uint64_t last_index;           /* of the last event passed, 0: none */
-    bool first;                    /* nothing was read yet */
+    uint32_t last_epoch;
+    bool first; /* nothing was read yet */
+    bool begun; /* an event was passed */
     enum merge_tell tell;
     bool idle; /* had nothing since the last refresh */
     bool gap;  /* to be told before its next event */
@@ -143,12 +145,14 @@ static void fill_gap(const struct leg *leg, struct journal *journal, const struc
 {
     *gap = (struct frame_gap){.from = leg->last_index, .reason = GAP_PRUNED};
     if (head != NULL) {
-        gap->to = head->pos_index;
+        gap->to = frame_index(head);
+        gap->epoch = head->epoch;
         gap->ordinal = head->ordinal;
         gap->arrival_us = head->arrival_us - 1;
     } else {
         struct journal_tail tail = journal_tail(journal);
-        gap->to = tail.pos_index;
+        gap->to = leg->last_epoch > 0 ? leg->last_index : tail.pos_index;
+        gap->epoch = leg->last_epoch;
         gap->ordinal = tail.ordinal;
         gap->arrival_us = tail.arrival_us;
     }
@@ -195,7 +199,9 @@ void merge_take(struct merge *merge, const struct merge_next *next)
         leg->gap = false;
         return;
     }
-    leg->last_index = next->event->pos_index;
+    leg->last_index = frame_index(next->event);
+    leg->last_epoch = next->event->epoch;
+    leg->begun = true;
     leg->at++;
 }
 
@@ -207,39 +213,12 @@ bool merge_has_gap(const struct merge *merge)
     return false;
 }
 
-/* ---- looking up an index ---- */
-
-static const struct event *first_at_index(const struct block *block, uint64_t pos_index)
+bool merge_has_begun(const struct merge *merge)
 {
-    for (size_t i = 0; i < block->n_events; i++)
-        if (block->events[i].pos_index >= pos_index)
-            return &block->events[i];
-    return NULL;
-}
-
-int merge_find_index(const struct mirror_source *source, uint64_t pos_index, int64_t *arrival_us,
-                     bool *lost, struct err *err)
-{
-    struct journal_reader *reader = journal_reader_new(source->journal);
-    journal_reader_seek_index(reader, pos_index);
-    *arrival_us = INT64_MAX;
-    *lost = journal_first_seq(source->journal) == journal_next_seq(source->journal);
-    enum journal_read got;
-    bool first = true;
-    do {
-        struct block *block = NULL;
-        got = journal_reader_next(reader, 0, &block, err);
-        if (got == JOURNAL_BLOCK) {
-            const struct event *event = first_at_index(block, pos_index);
-            if (first && event == block->events &&
-                block->first_seq <= journal_first_seq(source->journal))
-                *lost = true;
-            if (event != NULL)
-                *arrival_us = event->arrival_us;
-            block_unref(&block);
-        }
-        first = false;
-    } while (*arrival_us == INT64_MAX && (got == JOURNAL_BLOCK || got == JOURNAL_LOST));
-    journal_reader_free(&reader);
-    return got == JOURNAL_ERROR ? -1 : 0;
+    for (size_t i = 0; i < merge->n; i++) {
+        const struct leg *leg = &merge->legs[i];
+        if (leg->reader != NULL && !leg->begun && !leg->idle)
+            return false;
+    }
+    return true;
 }

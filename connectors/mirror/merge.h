@@ -20,6 +20,7 @@ struct mirror_source {
     const char *name;
     struct journal *journal;
     uint64_t journal_id;
+    bool is_marathon; /* its indexes are times in ms, told in another order to each who listens */
 };
 
 struct merge;
@@ -63,10 +64,8 @@ void merge_refresh(struct merge *merge);
 /* True while a gap is waiting to be told; known after the first merge_peek. */
 bool merge_has_gap(const struct merge *merge);
 
-/* When the first event at or after this index of the source arrived here; where there is none yet:
- * INT64_MAX. *lost: the journal begins at or past this index, so it can't show that nothing is
- * missing. -1 where it can't be read. */
-int merge_find_index(const struct mirror_source *source, uint64_t pos_index, int64_t *arrival_us,
-                     bool *lost, struct err *err);
+/* True where each source has given its first event, or has none: what is missing from here on was
+ * pruned. */
+bool merge_has_begun(const struct merge *merge);
 
 #endif

@@ -6,6 +6,7 @@
 #include "connectors/http_server.h"
 #include "connectors/mirror/clients.h"
 #include "connectors/mirror/feed.h"
+#include "connectors/mirror/followers.h"
 #include "connectors/mirror/routes.h"
 
 #include <pthread.h>
@@ -22,6 +23,7 @@ struct mirror {
     struct routes routes;
     struct mirror_source *sources;
     struct feed feed;
+    struct redact *redact;
     struct http_server *server;
     struct stop *stop;
     pthread_t thread;
@@ -43,19 +45,25 @@ static void on_work(void *arg)
     http_server_poke(m->server);
 }
 
+static void note_listeners(struct mirror *m)
+{
+    atomic_store(&m->listened, m->feed.ring != NULL || followers_count(m->routes.followers) > 0);
+}
+
 static int on_turn(void *arg)
 {
     struct mirror *m = arg;
     int wait_ms = clients_turn(m->routes.clients);
-    atomic_store(&m->listened, m->feed.ring != NULL);
-    return wait_ms;
+    int also_ms = followers_turn(m->routes.followers);
+    note_listeners(m);
+    return also_ms < wait_ms ? also_ms : wait_ms;
 }
 
 static void on_request(void *arg, const struct http_request *request, struct http_answer *answer)
 {
     struct mirror *m = arg;
     routes_answer(&m->routes, request, answer);
-    atomic_store(&m->listened, m->feed.ring != NULL);
+    note_listeners(m);
 }
 
 static void *run(void *arg)
@@ -69,12 +77,16 @@ static void take_sources(struct mirror *m, struct bridge *bridge)
 {
     size_t n = bridge_sources(bridge);
     m->sources = mem_zalloc((n > 0 ? n : 1) * sizeof *m->sources);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        struct bridge_source about;
+        bridge_describe_source(bridge, i, &about);
         m->sources[i] = (struct mirror_source){
             .name = bridge_source_name(bridge, i),
             .journal = bridge_journal(bridge, i),
             .journal_id = journal_id(bridge_journal(bridge, i)),
+            .is_marathon = about.is_marathon,
         };
+    }
 }
 
 static int start_server(struct mirror *m, struct err *err)
@@ -82,6 +94,8 @@ static int start_server(struct mirror *m, struct err *err)
     const struct mirror_settings *s = m->routes.settings;
     struct http_server_options options = {
         .listen = s->listen,
+        .tls_certificate = s->tls_certificate,
+        .tls_key = s->tls_key,
         .connections_max = (unsigned)s->max_clients + PLAIN_CONNECTIONS,
         .send_buffer = s->client_buffer,
         .request_timeout_s = REQUEST_TIMEOUT_S,
@@ -107,6 +121,48 @@ static size_t clients_max(const struct mirror *m)
     return max;
 }
 
+static void make_clients(struct mirror *m)
+{
+    const struct mirror_settings *s = m->routes.settings;
+    size_t max = clients_max(m);
+    struct clients_options streams = {
+        .feed = &m->feed,
+        .metrics = m->routes.metrics,
+        .max = max,
+        .heartbeat_ms = s->heartbeat_ms,
+        .lag_ms = s->client_lag_ms,
+        .work = on_work,
+        .work_arg = m,
+    };
+    m->routes.clients = clients_new(&streams);
+    struct followers_options options = {
+        .feed = &m->feed,
+        .clients = m->routes.clients,
+        .metrics = m->routes.metrics,
+        .max = max,
+        .lag_ms = s->client_lag_ms,
+        .work = on_work,
+        .work_arg = m,
+    };
+    m->routes.followers = followers_new(&options);
+    m->routes.marathon_streams = marathon_streams_new(&m->feed, m->routes.followers);
+}
+
+static int open_subscribers(struct mirror *m, struct err *err)
+{
+    const struct mirror_settings *s = m->routes.settings;
+    m->routes.subscribers_max = mirror_subscribers_max(s);
+    struct subscribers_options options = {
+        .bridge = m->routes.bridge,
+        .sources = m->sources,
+        .n_sources = m->feed.n_sources,
+        .redact = m->redact,
+        .max = m->routes.subscribers_max,
+        .give_up_ms = s->callback_give_up_ms,
+    };
+    return subscribers_open(&m->routes.subscribers, &options, err);
+}
+
 int mirror_open(struct mirror **out, const struct mirror_settings *settings,
                 const char *bridge_name, struct bridge *bridge, struct err *err)
 {
@@ -123,13 +179,17 @@ int mirror_open(struct mirror **out, const struct mirror_settings *settings,
     feed_init(&m->feed, bridge, m->sources, bridge_sources(bridge),
               (size_t)settings->shared_buffer);
     m->stop = stop_new();
-    if (start_server(m, err) != 0) {
+    int prepared = redact_new(&m->redact, &settings->redact, err);
+    m->feed.redact = m->redact;
+    if (prepared != 0 || start_server(m, err) != 0) {
         mirror_close(out);
         return err_wrap(err, "mirror");
     }
-    m->routes.clients =
-        clients_new(&m->feed, m->routes.metrics, clients_max(m), settings->heartbeat_ms);
-    clients_on_work(m->routes.clients, on_work, m);
+    make_clients(m);
+    if (open_subscribers(m, err) != 0) {
+        mirror_close(out);
+        return err_wrap(err, "mirror");
+    }
     bridge_on_news(bridge, on_news, m);
     int rc = pthread_create(&m->thread, NULL, run, m);
     if (rc != 0) {
@@ -157,8 +217,12 @@ void mirror_close(struct mirror **mirror)
         pthread_join(m->thread, NULL);
     }
     http_server_close(&m->server);
+    subscribers_close(&m->routes.subscribers);
+    marathon_streams_free(&m->routes.marathon_streams);
+    followers_free(&m->routes.followers);
     clients_free(&m->routes.clients);
     feed_fini(&m->feed);
+    redact_free(&m->redact);
     stop_free(&m->stop);
     free(m->sources);
     free(m);

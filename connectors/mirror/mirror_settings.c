@@ -1,6 +1,9 @@
 /* mirror_settings.c - the mirror's part of the configuration. */
+#include "bridge/redact.h"
 #include "connectors/http_server_socket.h"
+#include "connectors/http_server_tls.h"
 #include "connectors/mirror/mirror.h"
+#include "connectors/pem_file.h"
 
 #include <arpa/inet.h>
 #include <string.h>
@@ -24,6 +27,8 @@ static const char *check_token(const char *value)
     return *value != '\0' ? NULL : "expected a token that is not empty";
 }
 
+enum { SUBSCRIBERS_DEFAULT = 32 };
+
 #define FIELD(name) offsetof(struct mirror_settings, name)
 const struct setting mirror_rows[] = {
     {.name = "listen",
@@ -36,7 +41,17 @@ const struct setting mirror_rows[] = {
      .type = SETTING_SECRET,
      .offset = FIELD(token),
      .check = check_token,
-     .help = "what clients must send as `Authorization: Bearer`; /healthz is open"},
+     .help = "what clients must send as `Authorization: Bearer`, Nomad's as `X-Nomad-Token`, "
+             "Marathon's as `Authorization: token=` or as a password; /healthz is open"},
+    {.name = "tls_certificate",
+     .type = SETTING_STRING,
+     .offset = FIELD(tls_certificate),
+     .help = "PEM file of the certificate, with its chain: the mirror speaks HTTPS then, and only "
+             "that; read again when it changes"},
+    {.name = "tls_key",
+     .type = SETTING_STRING,
+     .offset = FIELD(tls_key),
+     .help = "PEM file of its key"},
     {.name = "allow_anonymous",
      .type = SETTING_BOOL,
      .offset = FIELD(allow_anonymous),
@@ -77,11 +92,39 @@ const struct setting mirror_rows[] = {
      .min = 1000,
      .max = 86400000,
      .help = "a client that takes nothing of what is there for so long is cut"},
+    {.name = "client_lag",
+     .type = SETTING_DURATION,
+     .offset = FIELD(client_lag_ms),
+     .fallback = "10m",
+     .min = 0,
+     .max = INT64_C(366) * 86400000,
+     .help = "a client that falls so much further behind than it began is cut; 0s: never"},
     {.name = "allow_origin",
      .type = SETTING_LIST,
      .offset = FIELD(allow_origin),
      .check = check_origin,
      .help = "origins whose pages may read this mirror (CORS), or *"},
+    {.name = "redact",
+     .type = SETTING_LIST,
+     .offset = FIELD(redact),
+     .check = redact_check_path,
+     .help = "JSON paths, as $.Payload.Job.Meta or $..Env.*, whose values clients get as "
+             "\"[redacted]\"; left out: none"},
+    {.name = "max_subscribers",
+     .type = SETTING_INT,
+     .offset = FIELD(max_subscribers),
+     .fallback = "-1",
+     .min = -1,
+     .max = 1000,
+     .help = "callbacks of Marathons (/v2/eventSubscriptions), each a thread; 0: none; -1: 32, but "
+             "none where anybody may ask (allow_anonymous)"},
+    {.name = "callback_give_up",
+     .type = SETTING_DURATION,
+     .offset = FIELD(callback_give_up_ms),
+     .fallback = "24h",
+     .min = 0,
+     .max = INT64_C(366) * 86400000,
+     .help = "a callback that took nothing of what there was for so long is removed; 0s: never"},
     {0},
 };
 
@@ -100,9 +143,56 @@ static bool is_loopback(const char *listen)
     return strcmp(host, "localhost") == 0;
 }
 
+size_t mirror_subscribers_max(const struct mirror_settings *settings)
+{
+    bool anybody = settings->token == NULL && !is_loopback(settings->listen);
+    if (settings->max_subscribers >= 0)
+        return (size_t)settings->max_subscribers;
+    return anybody ? 0 : SUBSCRIBERS_DEFAULT;
+}
+
+/* Whether the file of that setting can be used, as far as it alone can tell. */
+static bool check_pem(struct settings *file, const struct settings_node *at, const char *what,
+                      const char *path)
+{
+    struct buf bytes = {0};
+    struct err err;
+    bool good = pem_file_read(what, path, &bytes, &err) == 0;
+    buf_wipe(&bytes);
+    if (!good)
+        settings_problem(file, at, "%s", err.msg);
+    return good;
+}
+
+/* What the server would say when it starts. */
+static void check_tls(struct settings *file, const struct settings_node *node,
+                      const struct mirror_settings *settings)
+{
+    const char *certificate = settings->tls_certificate, *key = settings->tls_key;
+    if ((certificate == NULL) != (key == NULL))
+        settings_problem(file, node, "%s alone: expected tls_certificate and tls_key",
+                         key == NULL ? "tls_certificate" : "tls_key");
+    if (certificate == NULL || key == NULL)
+        return;
+    const struct settings_node *at = settings_get(node, "tls_key");
+    bool good = check_pem(file, settings_get(node, "tls_certificate"), "certificate", certificate);
+    good = check_pem(file, at, "key", key) && good;
+    struct http_tls *tls = NULL;
+    struct err err;
+    if (good && http_tls_open(&tls, certificate, key, &err) != 0)
+        settings_problem(file, at, "%s", err.msg);
+    http_tls_close(&tls);
+}
+
 void mirror_check(struct settings *file, const struct settings_node *node,
                   const struct mirror_settings *settings)
 {
+    struct redact *redact = NULL;
+    struct err err = {ERR_INPUT, ""};
+    if (redact_new(&redact, &settings->redact, &err) != 0)
+        settings_problem(file, settings_get(node, "redact"), "%s", err.msg);
+    redact_free(&redact);
+    check_tls(file, node, settings);
     if (settings->listen == NULL || settings->token != NULL || settings->allow_anonymous ||
         is_loopback(settings->listen))
         return;

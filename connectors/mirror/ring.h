@@ -11,6 +11,7 @@
 
 #include "bridge/base/buf.h"
 #include "bridge/event.h"
+#include "connectors/mirror/chunk.h"
 
 struct ring;
 
@@ -20,8 +21,8 @@ void ring_free(struct ring **ring);
 /* Drops everything; it begins anew above `floor_us`, and every cursor finds its frame gone. */
 void ring_reset(struct ring *ring, int64_t floor_us);
 
-/* Adds a frame; of the event what a filter looks at is copied. A frame larger than the whole ring
- * is held alone. */
+/* Adds a frame; of the event what a filter looks at, and its place, is copied. A frame larger than
+ * the whole ring is held alone. */
 void ring_append(struct ring *ring, size_t source, const struct event *event, struct str frame);
 
 /* A client's place: the next frame it has not passed. */
@@ -34,18 +35,12 @@ struct ring_cursor {
  * the first of them, or at the end. */
 bool ring_seek(const struct ring *ring, int64_t arrival_us, struct ring_cursor *cursor);
 
-struct ring_frame {
-    size_t source;
-    int64_t arrival_us;
-    struct str bytes;
-    struct event event; /* only what a filter looks at */
-};
-/* The frame at the cursor. False at the end, and where it has gone (*gone). What `out` points to
- * lives until the next ring_append. */
-bool ring_at(const struct ring *ring, struct ring_cursor *cursor, struct ring_frame *out,
-             bool *gone);
-/* Steps over the frame that ring_at gave. */
-void ring_step(struct ring_cursor *cursor);
+/* The chunk of the cursor, which may have to step into the next one for it; NULL at the end, and
+ * where it has gone. The cursor may stand behind the last frame of the newest. */
+struct chunk *ring_chunk(const struct ring *ring, struct ring_cursor *cursor, bool *gone);
+bool ring_is_newest(const struct ring *ring, const struct ring_cursor *cursor);
+
+struct chunk *ring_newest(const struct ring *ring); /* NULL: it is empty */
 
 size_t ring_bytes(const struct ring *ring);
 

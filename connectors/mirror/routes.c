@@ -2,11 +2,14 @@
 #include "connectors/mirror/routes.h"
 
 #include "bridge/base/hash.h"
+#include "connectors/mirror/credentials.h"
 #include "connectors/mirror/events.h"
+#include "connectors/mirror/marathon_page.h"
+#include "connectors/mirror/nomad_page.h"
+#include "connectors/mirror/subscriptions_page.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 enum {
     COME_BACK_MS = 5000, /* for clients beyond the limit; up to twice that */
@@ -33,7 +36,7 @@ static void as_event_stream(struct http_answer *answer)
 
 /* Any status but 200 ends a browser's EventSource for good: it gets an empty stream that says when
  * to come back. */
-static void turn_away(struct routes *r, const struct http_request *request,
+void routes_turn_away(struct routes *r, const struct http_request *request,
                       struct http_answer *answer)
 {
     const char *accept = http_request_header(request, "Accept");
@@ -55,12 +58,13 @@ static void get_events(struct routes *r, const struct http_request *request,
                        struct http_answer *answer)
 {
     if (clients_full(r->clients)) {
-        turn_away(r, request, answer);
+        routes_turn_away(r, request, answer);
         return;
     }
     struct client_plan plan;
     struct err err = {.kind = ERR_INPUT};
     feed_start(r->feed);
+    clients_feed(r->clients);
     if (events_plan(r->feed, request, &plan, &err) != 0) {
         answer_text(answer, err.kind == ERR_INPUT ? 400 : 503, err.msg);
         return;
@@ -98,6 +102,7 @@ static void get_metrics(struct routes *r, const struct http_request *request,
 {
     (void)request;
     answer->content_type = "text/plain; version=0.0.4";
+    subscribers_count(r->subscribers);
     bridge_render_metrics(r->bridge, &answer->body);
 }
 
@@ -115,16 +120,32 @@ static void get_index(struct routes *r, const struct http_request *request,
 static const struct route {
     const char *path;
     void (*get)(struct routes *r, const struct http_request *request, struct http_answer *answer);
-    bool open; /* needs no token */
-    const char *help;
+    const char *help;  /* NULL: not listed */
+    bool open;         /* needs no token */
+    routes_page *page; /* instead of `get`: looks after token and method itself, and is there for
+                         each source below SOURCES too */
 } table[] = {
-    {"/", get_index, false, "this list"},
-    {"/events", get_events, false,
-     "server-sent events; filters: source= topic= type= namespace=; from: last_event_id= since="},
-    {"/healthz", get_healthz, true, "200 while this process serves"},
-    {"/readyz", get_readyz, false, "200 while every source is attached and every sink reachable"},
-    {"/metrics", get_metrics, false, "for Prometheus"},
-    {"/status", get_status, false, "per source and sink: position, lag, state, last error (JSON)"},
+    {"/", .get = get_index, .help = "this list"},
+    {"/events", .get = get_events,
+     .help = "server-sent events; filters: source= topic= type= namespace=; from: last_event_id= "
+             "since="},
+    {"/v1/event/stream", .page = nomad_page_stream,
+     .help = "as Nomad's own; of one of several: /sources/NAME/v1/event/stream"},
+    {"/v1/status/leader", .page = nomad_page_leader},
+    {"/v1/jobs", .page = nomad_page_index},
+    {"/v1/allocations", .page = nomad_page_index},
+    {"/v1/evaluations", .page = nomad_page_index},
+    {"/v1/deployments", .page = nomad_page_index},
+    {"/v2/events", .page = marathon_page_events,
+     .help = "as Marathon's own; of one of several: /sources/NAME/v2/events"},
+    {"/v2/eventSubscriptions", .page = subscriptions_page,
+     .help = "as Marathon's own up to 1.4, with POST and DELETE ?callbackUrl="},
+    {"/healthz", .get = get_healthz, .help = "200 while this process serves", .open = true},
+    {"/readyz", .get = get_readyz,
+     .help = "200 while every source is attached and every sink reachable"},
+    {"/metrics", .get = get_metrics, .help = "for Prometheus"},
+    {"/status", .get = get_status,
+     .help = "per source and sink: position, lag, state, last error (JSON)"},
 };
 
 enum { N_ROUTES = sizeof table / sizeof table[0] };
@@ -132,7 +153,8 @@ enum { N_ROUTES = sizeof table / sizeof table[0] };
 static void append_list(struct buf *out)
 {
     for (size_t i = 0; i < N_ROUTES; i++)
-        buf_printf(out, "GET %-10s %s\n", table[i].path, table[i].help);
+        if (table[i].help != NULL)
+            buf_printf(out, "GET %-16s %s\n", table[i].path, table[i].help);
 }
 
 static void get_index(struct routes *r, const struct http_request *request,
@@ -150,30 +172,7 @@ static void answer_unknown(struct http_answer *answer)
     append_list(&answer->body);
 }
 
-/* ---- who may ask ---- */
-
-/* Takes the same time wherever they differ. */
-static bool same_secret(const char *given, const char *wanted)
-{
-    size_t given_len = strlen(given);
-    size_t wanted_len = strlen(wanted);
-    unsigned diff = given_len != wanted_len;
-    for (size_t i = 0; i < given_len; i++)
-        diff |= (unsigned char)given[i] ^ (unsigned char)wanted[i % (wanted_len + 1)];
-    return diff == 0;
-}
-
-/* RFC 6750, section 2.1; the scheme in any case (RFC 9110, section 11.1). */
-static bool may_ask(const struct routes *r, const struct http_request *request)
-{
-    static const char scheme[] = "Bearer ";
-    const char *wanted = r->settings->token;
-    if (wanted == NULL)
-        return true;
-    const char *given = http_request_header(request, "Authorization");
-    return given != NULL && strncasecmp(given, scheme, sizeof scheme - 1) == 0 &&
-           same_secret(given + sizeof scheme - 1, wanted);
-}
+/* ---- origins, sources ---- */
 
 /* CORS (WHATWG Fetch, section 3.2): tells the browser that this page may read the answer. */
 static bool allow_origin(const struct routes *r, const struct http_request *request,
@@ -199,14 +198,29 @@ static void answer_preflight(struct http_answer *answer)
     answer->status = 204;
     http_answer_header(answer, "Access-Control-Allow-Methods", "GET, HEAD");
     http_answer_header(answer, "Access-Control-Allow-Headers",
-                       "Authorization, Cache-Control, Last-Event-ID");
+                       "Authorization, Cache-Control, Last-Event-ID, X-Nomad-Token");
     http_answer_header(answer, "Access-Control-Max-Age", "86400");
 }
 
-static const struct route *find_route(const char *path)
+/* What is behind /sources/NAME, and *name; the whole path where it is not so. */
+static const char *split_source(const char *path, struct str *name)
 {
+    static const char prefix[] = "/sources/";
+    *name = (struct str){0};
+    if (strncmp(path, prefix, sizeof prefix - 1) != 0)
+        return path;
+    const char *start = path + sizeof prefix - 1, *end = strchr(start, '/');
+    if (end == NULL)
+        return path;
+    *name = (struct str){start, (size_t)(end - start)};
+    return end;
+}
+
+static const struct route *find_route(const char *path, struct str *name)
+{
+    const char *rest = split_source(path, name);
     for (size_t i = 0; i < N_ROUTES; i++)
-        if (strcmp(table[i].path, path) == 0)
+        if (strcmp(table[i].path, rest) == 0 && (name->p == NULL || table[i].page != NULL))
             return &table[i];
     return NULL;
 }
@@ -215,11 +229,15 @@ void routes_answer(struct routes *routes, const struct http_request *request,
                    struct http_answer *answer)
 {
     const char *method = http_request_method(request);
-    const struct route *route = find_route(http_request_path(request));
+    struct str name;
+    const struct route *route = find_route(http_request_path(request), &name);
     bool cors = allow_origin(routes, request, answer);
     if (cors && strcmp(method, "OPTIONS") == 0) {
         answer_preflight(answer);
-    } else if ((route == NULL || !route->open) && !may_ask(routes, request)) {
+    } else if (route != NULL && route->page != NULL) {
+        route->page(routes, name, request, answer);
+    } else if ((route == NULL || !route->open) &&
+               !credentials_are_right(request, routes->settings->token)) {
         http_answer_header(answer, "WWW-Authenticate", "Bearer realm=\"busbar\"");
         answer_text(answer, 401, "a token is needed: Authorization: Bearer TOKEN");
     } else if (route == NULL) {

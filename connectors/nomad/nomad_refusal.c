@@ -5,6 +5,7 @@
  * nomad/structs/errors.go, and net/http's for a plain request to a TLS port). */
 #include "connectors/nomad/nomad_refusal.h"
 
+#include "connectors/nomad/nomad_access.h"
 #include "connectors/nomad/nomad_request.h"
 
 #include <string.h>
@@ -44,9 +45,87 @@ static bool says(struct str text, const char *what)
     return text.p != NULL && memmem(text.p, text.len, what, strlen(what)) != NULL;
 }
 
+/* ---- which topic needs what ---- */
+
+/* What a token must have for a topic (1.5.0: nomad/stream/event_broker.go, aclAllowsSubscription;
+ * newer: nomad/event_endpoint.go, validateNsOp, which for namespace * asks it of each namespace).
+ * Whatever stands in no row, `*` and what is still unknown included, needs a management token. */
+enum right { READ_JOB, READ_CSI, READ_HOST_VOLUME, READ_NODE, MANAGEMENT, N_RIGHTS };
+
+static const struct {
+    const char *topic;
+    enum right right;
+} needs[] = {
+    {"Job", READ_JOB},        {"Allocation", READ_JOB},
+    {"Evaluation", READ_JOB}, {"Deployment", READ_JOB},
+    {"Service", READ_JOB},    {"CSIPlugin", READ_JOB},
+    {"CSIVolume", READ_CSI},  {"HostVolume", READ_HOST_VOLUME},
+    {"Node", READ_NODE},
+};
+
+static const char *const right_names[N_RIGHTS] = {
+    [READ_JOB] = "the capability read-job",
+    [READ_CSI] = "the capability csi-read-volume",
+    [READ_HOST_VOLUME] = "the capability host-volume-read",
+    [READ_NODE] = "node { policy = \"read\" }",
+    [MANAGEMENT] = "a management token",
+};
+
+static enum right right_for(struct str topic)
+{
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        if (str_is(topic, needs[i].topic))
+            return needs[i].right;
+    return MANAGEMENT;
+}
+
+static struct str topic_name(const char *topic)
+{
+    return (struct str){topic, strcspn(topic, ":")};
+}
+
+/* "Job, Evaluation"; each once. */
+static void append_topics(struct buf *out, const struct setting_list *topics, enum right right)
+{
+    size_t before = out->len;
+    for (size_t i = 0; i < topics->n; i++) {
+        struct str topic = topic_name(topics->items[i]);
+        bool told = right_for(topic) != right;
+        for (size_t k = 0; k < i && !told; k++)
+            told = str_eq(topic_name(topics->items[k]), topic);
+        if (!told)
+            buf_printf(out, "%s%.*s", out->len > before ? ", " : "", STR_ARG(topic));
+    }
+}
+
+/* "Job, Service: the capability read-job in namespace apps; Node: node { policy = "read" }" */
+static void append_needs(struct buf *out, const struct nomad_settings *settings)
+{
+    bool everywhere = strcmp(settings->ns, "*") == 0;
+    for (enum right right = 0; right < N_RIGHTS; right++) {
+        struct buf topics = {0};
+        append_topics(&topics, &settings->topics, right);
+        if (topics.len > 0) {
+            buf_printf(out, "%s%s: %s", out->len > 0 ? "; " : "", buf_cstr(&topics),
+                       right_names[right]);
+            if (right < READ_NODE)
+                buf_printf(out, " in %s", everywhere ? "every namespace" : "namespace ");
+            if (right < READ_NODE && !everywhere)
+                buf_append_cstr(out, settings->ns);
+        }
+        buf_fini(&topics);
+    }
+}
+
+/* How the configuration calls the token. */
+static const char *token_setting(const struct nomad_settings *settings)
+{
+    return settings->token_file != NULL && settings->token_file[0] != '\0' ? "token_file" : "token";
+}
+
 static int say_denied(const struct nomad_settings *settings, const char *what, struct err *err)
 {
-    if (settings->token == NULL || settings->token[0] == '\0')
+    if (!nomad_access_has_token(settings))
         return err_set(err, ERR_RETRY,
                        "%s, and no `token` is set: set one that may read the event "
                        "stream",
@@ -56,24 +135,37 @@ static int say_denied(const struct nomad_settings *settings, const char *what, s
                        "%s: reading all topics needs a management token; with a smaller one set "
                        "`filter_at: server` and name the `topics` and the `namespace` it may read",
                        what);
-    return err_set(err, ERR_RETRY,
-                   "%s: the token may not read one of `topics` (Node, ACL and the like need more "
-                   "than a namespace policy), or not in this `namespace`",
-                   what);
+    struct buf needed = {0};
+    append_needs(&needed, settings);
+    err_set(err, ERR_RETRY, "%s: the token may not read one of `topics`; needed are, %s", what,
+            buf_cstr(&needed));
+    buf_fini(&needed);
+    return -1;
 }
 
 static int say_broker_off(struct err *err)
 {
     return err_set(err, ERR_RETRY,
                    "this agent's event broker is off: set `enable_event_broker = true` in its "
-                   "`server` block and restart it, or name other `servers`");
+                   "`server` block and restart it, name other `servers`, or poll instead: "
+                   "`type: nomad_blocking`");
 }
 
-static int say_unknown_token(struct err *err)
+static int say_unknown_token(const struct nomad_settings *settings, struct err *err)
 {
     return err_set(err, ERR_RETRY,
-                   "the server does not accept this `token`: unknown there (expired, deleted, of "
-                   "another cluster), or without any right to events; set a valid one");
+                   "the server does not accept this `%s`: unknown there (expired, deleted, of "
+                   "another cluster), or without any right to events; set a valid one",
+                   token_setting(settings));
+}
+
+/* Never Nomad's own: its servers answer 403. */
+static int say_unauthorized(const struct nomad_settings *settings, struct err *err)
+{
+    bool given = settings->access.username != NULL && settings->access.username[0] != '\0';
+    return err_set(err, ERR_RETRY, "unauthorized (401), as a reverse proxy before Nomad says: %s",
+                   given ? "it does not accept this `username` and `password`"
+                         : "set `username` and `password`");
 }
 
 static int say_redirect(int status, const char *location, struct err *err)
@@ -96,8 +188,14 @@ int nomad_refusal_status(const struct nomad_settings *settings, int status, cons
         return say_redirect(status, location, err);
     if (says(text, "EventBroker not configured"))
         return say_broker_off(err);
-    if (status == 401 || (status == 403 && settings->token != NULL))
-        return say_unknown_token(err);
+    if (status == 401)
+        return say_unauthorized(settings, err);
+    if (status == 407)
+        return err_set(err, ERR_RETRY,
+                       "the proxy wants other credentials (407): set them in `proxy`, as "
+                       "http://USER:PASSWORD@HOST:PORT");
+    if (status == 403 && nomad_access_has_token(settings))
+        return say_unknown_token(settings, err);
     if (status == 403 || says(text, "Permission denied"))
         return say_denied(settings, "Permission denied", err);
     if (says(text, "HTTP request to an HTTPS server"))
@@ -136,7 +234,7 @@ static int ask(const struct nomad_settings *settings, const char *server, const 
     struct http_answer answer = {0};
     nomad_request_init(&request, settings, server, path, stop);
     int status = 0;
-    if (http_get(&request.http, ASK_TIMEOUT_MS, ANSWER_MAX, &answer, NULL) == 0)
+    if (http_ask(&request.http, ASK_TIMEOUT_MS, ANSWER_MAX, &answer, NULL) == 0)
         status = answer.status;
     nomad_request_fini(&request);
     *body = answer.body;
@@ -165,8 +263,8 @@ int nomad_refusal_empty(const struct nomad_settings *settings, const char *serve
     bool acl_off = token_status == 400 && says(buf_str(&token), "ACL support disabled");
     if (broker == 0)
         say_broker_off(err);
-    else if (token_status == 403 && settings->token != NULL)
-        say_unknown_token(err);
+    else if (token_status == 403 && nomad_access_has_token(settings))
+        say_unknown_token(settings, err);
     else if (acl_off || (token_status == 200 && says(buf_str(&token), "\"management\"")))
         err_set(err, ERR_RETRY,
                 "%s, and the token is not why: is `enable_event_broker` off in the "

@@ -7,6 +7,9 @@
 
 #include "bridge/source.h"
 #include "connectors/nomad/nomad.h"
+#include "connectors/nomad/nomad_namespaces.h"
+
+enum { NOMAD_TOLD_MAX = 1024 };
 
 /* What outlives a connection. */
 struct nomad_memory {
@@ -14,8 +17,16 @@ struct nomad_memory {
      * connection that got through; void once ingest knows where to go on. */
     bool now_known;
     uint64_t now_index;
-    uint64_t newest; /* the largest index of all lines seen by this process */
+    uint64_t newest;  /* the largest index of all lines seen by this process in this epoch */
+    size_t searched;  /* servers asked in a row since one's buffer began too late; 0: none has */
+    bool from_oldest; /* the index has started over: ask for all there is, until something came */
+    struct nomad_namespaces namespaces;
+    uint64_t told[NOMAD_TOLD_MAX]; /* a ring of the newest indexes told to ingest */
+    size_t n_told;
+    bool again; /* the stream was ended to be asked for anew: of the same server, at once */
 };
+
+void nomad_memory_fini(struct nomad_memory *memory);
 
 enum nomad_end {
     NOMAD_LOST,    /* not connected, refused, silent or broken off: another try may help */
@@ -25,7 +36,8 @@ enum nomad_end {
 
 struct nomad_outcome {
     enum nomad_end end;
-    bool fruitful;  /* brought a newer index, or stood for 10 s: the next try need not wait */
+    bool fruitful;  /* brought a newer index, stood for 10 s, or asks for another one: the next try
+                       need not wait */
     struct err err; /* why: with LOST and FAILED */
 };
 

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "bridge/base/buf.h"
+#include "bridge/base/clock.h"
 #include "bridge/route.h"
 #include "bridge/sink.h"
 #include "connectors/redis/redis_command.h"
@@ -35,6 +36,7 @@ struct redis_entry {
 struct redis_batch {
     struct buf names;
     struct buf scratch;
+    struct clock_kept time;
     size_t n_streams;
     struct redis_stream streams[REDIS_BATCH_EVENTS_MAX];
     struct redis_entry entries[REDIS_BATCH_EVENTS_MAX];
@@ -47,11 +49,19 @@ void redis_batch_fini(struct redis_batch *plan);
 void redis_batch_plan(struct redis_batch *plan, const struct template *stream,
                       const struct batch *batch);
 
+/* The name of the i-th stream, as long as the plan lives. */
+struct str redis_batch_stream(const struct redis_batch *plan, size_t i);
+/* Gives the entries of the i-th stream their ids anew, behind its last one (ms-seq). */
+void redis_batch_number(struct redis_batch *plan, size_t i, const struct batch *batch, uint64_t ms,
+                        uint64_t seq);
+
 /* What a publish needs besides the events. */
 struct redis_publish {
     const char *sha; /* of the script, 40 hex digits */
     const char *checkpoint_key;
-    const char *owner_key;
+    const char *owner_key, *lease_key;
+    const char *instance;
+    int64_t lease_ms;    /* 0: no need to renew the lease */
     struct str owner;    /* as the owner key holds it */
     struct str expected; /* the checkpoint as it is there; empty: none */
     struct str next;     /* the checkpoint to set */
@@ -61,6 +71,11 @@ struct redis_publish {
 /* EVALSHA for the planned batch; it points into the events and `publish`. */
 void redis_batch_command(struct redis_batch *plan, const struct redis_publish *publish,
                          const struct batch *batch, struct redis_command *cmd);
+
+/* The same as XADD and XTRIM commands, behind what is in `cmd`; each id must follow its stream's.
+ */
+void redis_batch_xadds(struct redis_batch *plan, const struct redis_publish *publish,
+                       const struct batch *batch, struct redis_command *cmd);
 
 /* The first event that Redis will never take, batch->n where there is none. */
 size_t redis_batch_oversized(const struct batch *batch);

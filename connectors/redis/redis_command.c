@@ -1,4 +1,4 @@
-/* redis_command.c - one command for Redis in its wire format, as pieces for writev. */
+/* redis_command.c - commands for Redis in their wire format, as pieces for writev. */
 #include "connectors/redis/redis_command.h"
 
 #include <stdlib.h>
@@ -33,12 +33,27 @@ static char *put_length(char *at, char mark, size_t len)
     return at;
 }
 
-void redis_command_begin(struct redis_command *cmd, size_t argc)
+void redis_command_clear(struct redis_command *cmd)
 {
     buf_clear(&cmd->head);
     cmd->n_splices = 0;
+}
+
+void redis_command_another(struct redis_command *cmd, size_t argc)
+{
     char *start = buf_reserve(&cmd->head, LENGTH_TEXT_MAX);
     cmd->head.len += (size_t)(put_length(start, '*', argc) - start);
+}
+
+void redis_command_begin(struct redis_command *cmd, size_t argc)
+{
+    redis_command_clear(cmd);
+    redis_command_another(cmd, argc);
+}
+
+void redis_command_add_raw(struct redis_command *cmd, struct str bytes)
+{
+    buf_append_str(&cmd->head, bytes);
 }
 
 void redis_command_add(struct redis_command *cmd, struct str arg)

@@ -1,4 +1,4 @@
-/* redis_command.h - one command for Redis in its wire format (RESP2, "Sending commands to a Redis
+/* redis_command.h - commands for Redis in their wire format (RESP2, "Sending commands to a Redis
  * server": an array of bulk strings), as pieces for writev.
  *
  * Short arguments are copied into one buffer, long ones (event bytes) are only pointed at, so that
@@ -28,9 +28,14 @@ struct redis_command {
 
 /* Starts a command of exactly `argc` arguments; what was there is gone, its memory is kept. */
 void redis_command_begin(struct redis_command *cmd, size_t argc);
+/* The same for commands that go out together: nothing is there; and one more, behind what is. */
+void redis_command_clear(struct redis_command *cmd);
+void redis_command_another(struct redis_command *cmd, size_t argc);
 void redis_command_add(struct redis_command *cmd, struct str arg);
 void redis_command_add_cstr(struct redis_command *cmd, const char *arg);
 void redis_command_add_u64(struct redis_command *cmd, uint64_t arg);
+/* Bytes that are in wire format already. */
+void redis_command_add_raw(struct redis_command *cmd, struct str bytes);
 /* The bytes must live until the command is sent. */
 void redis_command_add_ref(struct redis_command *cmd, struct str arg);
 

@@ -162,8 +162,8 @@ void redis_conn_close(struct redis_conn **conn)
 
 /* ---- calling ---- */
 
-/* Reads what has arrived; *reply is set once it is whole. */
-static int read_some(struct redis_conn *conn, redisReply **reply, struct err *err)
+/* Reads what has arrived. */
+static int feed(struct redis_conn *conn, struct err *err)
 {
     char bytes[READ_SIZE];
     ssize_t n = recv(conn->fd, bytes, sizeof bytes, 0);
@@ -173,12 +173,24 @@ static int read_some(struct redis_conn *conn, redisReply **reply, struct err *er
         return err_set(err, ERR_RETRY, "receive: %s", strerror(errno));
     if (n == 0)
         return err_set(err, ERR_RETRY, "the server closed the connection");
+    if (redisReaderFeed(conn->reader, bytes, (size_t)n) != REDIS_OK)
+        return err_set(err, ERR_RETRY, "not an answer of Redis: %s", conn->reader->errstr);
+    return 0;
+}
+
+/* The next reply of what was read; NULL where it is not whole yet. */
+static int take(struct redis_conn *conn, redisReply **reply, struct err *err)
+{
     void *got = NULL;
-    if (redisReaderFeed(conn->reader, bytes, (size_t)n) != REDIS_OK ||
-        redisReaderGetReply(conn->reader, &got) != REDIS_OK)
+    if (redisReaderGetReply(conn->reader, &got) != REDIS_OK)
         return err_set(err, ERR_RETRY, "not an answer of Redis: %s", conn->reader->errstr);
     *reply = got;
     return 0;
+}
+
+static int read_some(struct redis_conn *conn, redisReply **reply, struct err *err)
+{
+    return feed(conn, err) != 0 ? -1 : take(conn, reply, err);
 }
 
 static int wait_and_read(struct redis_conn *conn, redisReply **reply, struct err *err)
@@ -204,14 +216,15 @@ static void advance(struct iovec **pieces, size_t *count, size_t n)
 }
 
 /* The kernel's buffer is full: waits for room. Redis says what it will not take (an argument over
- * proto-max-bulk-len) while we still send, and closes: such a reply ends the sending. */
+ * proto-max-bulk-len) while we still send, and closes: such a reply ends the sending. Where answers
+ * to earlier commands are still to come (`early` is NULL) it is kept with them. */
 static int wait_for_room(struct redis_conn *conn, redisReply **early, struct err *err)
 {
     int ready = wait_ready(conn, POLLIN | POLLOUT, err);
     if (ready == 0)
         return err_set(err, ERR_RETRY, "took nothing for %d ms", conn->timeout_ms);
     if (ready > 0 && (ready & POLLIN) != 0)
-        return read_some(conn, early, err);
+        return early != NULL ? read_some(conn, early, err) : feed(conn, err);
     return ready < 0 ? -1 : 0;
 }
 
@@ -220,7 +233,7 @@ static int send_all(struct redis_conn *conn, struct redis_command *cmd, redisRep
 {
     size_t count;
     struct iovec *pieces = redis_command_pieces(cmd, &count);
-    while (count > 0 && *early == NULL) {
+    while (count > 0 && (early == NULL || *early == NULL)) {
         struct msghdr msg = {.msg_iov = pieces,
                              .msg_iovlen = count < PIECES_MAX ? count : PIECES_MAX};
         ssize_t n = sendmsg(conn->fd, &msg, MSG_NOSIGNAL);
@@ -232,7 +245,7 @@ static int send_all(struct redis_conn *conn, struct redis_command *cmd, redisRep
         } else if (errno != EINTR) {
             /* What the server said before it closed says more than the broken pipe. */
             err_set(err, ERR_RETRY, "send: %s", strerror(errno));
-            return read_some(conn, early, NULL) == 0 && *early != NULL ? 0 : -1;
+            return early != NULL && read_some(conn, early, NULL) == 0 && *early != NULL ? 0 : -1;
         }
     }
     return 0;
@@ -247,4 +260,28 @@ redisReply *redis_conn_call(struct redis_conn *conn, struct redis_command *cmd, 
         if (wait_and_read(conn, &reply, err) != 0)
             return NULL;
     return reply;
+}
+
+int redis_conn_send(struct redis_conn *conn, struct redis_command *cmd, struct err *err)
+{
+    return send_all(conn, cmd, NULL, err);
+}
+
+redisReply *redis_conn_next(struct redis_conn *conn, struct err *err)
+{
+    redisReply *reply = NULL;
+    if (take(conn, &reply, err) != 0)
+        return NULL;
+    while (reply == NULL)
+        if (wait_and_read(conn, &reply, err) != 0)
+            return NULL;
+    return reply;
+}
+
+struct str redis_reply_str(const redisReply *reply, size_t i)
+{
+    if (reply->type != REDIS_REPLY_ARRAY || i >= reply->elements ||
+        reply->element[i]->type != REDIS_REPLY_STRING)
+        return (struct str){"", 0};
+    return (struct str){reply->element[i]->str, reply->element[i]->len};
 }

@@ -36,4 +36,15 @@ void redis_conn_close(struct redis_conn **conn);
  * was carried out, and the connection is only good for closing. */
 redisReply *redis_conn_call(struct redis_conn *conn, struct redis_command *cmd, struct err *err);
 
+/* Sends the command and waits for no reply; what comes meanwhile is kept for redis_conn_next. -1,
+ * ERR_RETRY as above. */
+int redis_conn_send(struct redis_conn *conn, struct redis_command *cmd, struct err *err);
+
+/* The reply to the next of several commands that were sent. */
+redisReply *redis_conn_next(struct redis_conn *conn, struct err *err);
+
+/* The i-th string of a script's answer (an array); empty where there is none. Lives as the reply.
+ */
+struct str redis_reply_str(const redisReply *reply, size_t i);
+
 #endif

@@ -1,6 +1,6 @@
 /* redis_script.c - what runs inside Redis.
  *
- * A script is atomic but rolls nothing back, so both check everything before the first write, and
+ * A script is atomic but rolls nothing back, so all check everything before the first write, and
  * what they write cannot fail then: types and last ids are known, memory is refused by Redis itself
  * before a script's first write or not at all. Ids are pairs of 64-bit numbers, Lua numbers are
  * doubles: ids are compared, and counted up past 15 digits, as text. */
@@ -8,29 +8,54 @@
 
 /* clang-format off */
 
-/* Makes the caller the owner: the newest instance wins, but one that only comes back does not take
- * the pair from its successor. */
+/* Makes the caller the owner. With `wait` it does not disturb another instance whose lease lives; by
+ * `force` the newest instance wins, but one that only comes back does not take the pair from its
+ * successor. A process knows its own claim by the token. Its instance's lease is its own too (a
+ * restart), unless it was owner before and lost: then a second process runs under the same id. */
 const char redis_script_claim[] =
-    "-- KEYS: owner. ARGV: 1 the epoch this instance had (0: none), 2 its token\n"
-    "-- The owner key holds 'EPOCH TOKEN'. Answers: OK owner | FENCED owner | OTHER value\n"
+    "-- KEYS: 1 owner, 2 lease\n"
+    "-- ARGV: 1 the epoch this process had (0: none), 2 its token, 3 its instance,\n"
+    "--       4 the lease's term in ms, 5 'wait' or 'force'\n"
+    "-- The owner key holds 'EPOCH TOKEN', the lease the instance.\n"
+    "-- Answers: OK owner | HELD owner instance | FENCED owner instance | OTHER value\n"
     "local owner = redis.call('GET', KEYS[1]) or '0 -'\n"
+    "local holder = redis.call('GET', KEYS[2]) or ''\n"
     "local epoch, token = string.match(owner, '^(%d+) (%S+)$')\n"
     "if not epoch then return {'OTHER', owner} end\n"
     "epoch = tonumber(epoch)\n"
     "local mine = tonumber(ARGV[1])\n"
-    "if mine > 0 and epoch > mine and token ~= ARGV[2] then return {'FENCED', owner} end\n"
+    "local succeeded = mine > 0 and epoch >= mine and token ~= ARGV[2]\n"
+    "if ARGV[5] == 'wait' then\n"
+    "  if holder ~= '' and (holder ~= ARGV[3] or succeeded) then\n"
+    "    return {'HELD', owner, holder}\n"
+    "  end\n"
+    "elseif succeeded then\n"
+    "  return {'FENCED', owner, holder}\n"
+    "end\n"
     "owner = string.format('%.0f %s', math.max(epoch, mine) + 1, ARGV[2])\n"
     "redis.call('SET', KEYS[1], owner)\n"
+    "redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])\n"
     "return {'OK', owner}\n";
+
+/* Renews the lease, whether it has run out or not: nobody else is the owner yet. A term of 1 ms
+ * gives it up. (SET does for both, so that no more rights are needed than for publishing.) */
+const char redis_script_keep[] =
+    "-- KEYS: 1 owner, 2 lease. ARGV: 1 owner expected, 2 its instance, 3 the term in ms\n"
+    "-- Answers: OK | OWNER found instance\n"
+    "local owner = redis.call('GET', KEYS[1]) or ''\n"
+    "if owner ~= ARGV[1] then return {'OWNER', owner, redis.call('GET', KEYS[2]) or ''} end\n"
+    "redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])\n"
+    "return {'OK'}\n";
 
 /* Adds a batch and moves the checkpoint. */
 const char redis_script_publish[] =
-    "-- KEYS: 1 checkpoint, 2 owner, 3.. the streams\n"
+    "-- KEYS: 1 checkpoint, 2 owner, 3 lease, 4.. the streams\n"
     "-- ARGV: 1 owner expected, 2 checkpoint expected ('': none), 3 checkpoint to set,\n"
-    "--       4 entries a stream keeps (0: all), 5 source; then for each stream how many events,\n"
-    "--       and for each of its events, by rising id: stream id, id, topic, type, key,\n"
-    "--       namespace, time, data\n"
-    "-- Answers: OK | OWNER found | CHECKPOINT found | TYPE key type | ID key last | PERM command\n"
+    "--       4 entries a stream keeps (0: all), 5 source, 6 instance, 7 the lease's term in ms\n"
+    "--       (0: no need to renew it); then for each stream how many events, and for each of its\n"
+    "--       events, by rising id: stream id, id, topic, type, key, namespace, time, data\n"
+    "-- Answers: OK | OWNER found instance | CHECKPOINT found | TYPE key type | ID key last |\n"
+    "--          PERM command\n"
     "local call, match = redis.call, string.match\n"
     "local MAX = '18446744073709551615'\n"
     "\n"
@@ -65,16 +90,17 @@ const char redis_script_publish[] =
     "end\n"
     "\n"
     "local owner = call('GET', KEYS[2]) or ''\n"
-    "if owner ~= ARGV[1] then return {'OWNER', owner} end\n"
+    "if owner ~= ARGV[1] then return {'OWNER', owner, call('GET', KEYS[3]) or ''} end\n"
     "local checkpoint = call('GET', KEYS[1]) or ''\n"
     "if checkpoint ~= ARGV[2] then return {'CHECKPOINT', checkpoint} end\n"
     "\n"
     "-- Of the streams that are already past our first id: their last one.\n"
     "local last = {}\n"
-    "local at = 6\n"
-    "for k = 3, #KEYS do\n"
+    "local at = 8\n"
+    "for k = 4, #KEYS do\n"
     "  local key = KEYS[k]\n"
-    "  local kind = key == KEYS[1] and 'checkpoint' or call('TYPE', key).ok\n"
+    "  local ours = key == KEYS[1] and 'checkpoint' or key == KEYS[3] and 'lease'\n"
+    "  local kind = ours or call('TYPE', key).ok\n"
     "  if kind == 'stream' then\n"
     "    local id = last_id(key)\n"
     "    local ms, seq = split(id)\n"
@@ -89,15 +115,17 @@ const char redis_script_publish[] =
     "-- XADD comes first: where Redis refuses it (memory, rights), nothing was written. Rights to\n"
     "-- what comes later are looked up before (Redis 7); nothing else can fail there.\n"
     "local allowed = redis.acl_check_cmd or function() return true end\n"
-    "if not allowed('SET', KEYS[1], '') then return {'PERM', 'SET'} end\n"
-    "local trim = ARGV[4] ~= '0' and #KEYS > 2\n"
-    "if trim and not allowed('XTRIM', KEYS[3], 'MAXLEN', '~', ARGV[4]) then\n"
+    "if not (allowed('SET', KEYS[1], '') and allowed('SET', KEYS[3], '')) then\n"
+    "  return {'PERM', 'SET'}\n"
+    "end\n"
+    "local trim = ARGV[4] ~= '0' and #KEYS > 3\n"
+    "if trim and not allowed('XTRIM', KEYS[4], 'MAXLEN', '~', ARGV[4]) then\n"
     "  return {'PERM', 'XTRIM'}\n"
     "end\n"
     "\n"
-    "at = 6\n"
+    "at = 8\n"
     "local source = ARGV[5]\n"
-    "for k = 3, #KEYS do\n"
+    "for k = 4, #KEYS do\n"
     "  local key = KEYS[k]\n"
     "  local ms, seq\n"
     "  if last[k] then ms, seq = split(last[k]) end\n"
@@ -120,5 +148,44 @@ const char redis_script_publish[] =
     "  at = stop + 1\n"
     "end\n"
     "call('SET', KEYS[1], ARGV[3])\n"
+    "if ARGV[7] ~= '0' then call('SET', KEYS[3], ARGV[6], 'PX', ARGV[7]) end\n"
     "return {'OK'}\n";
+
+/* Moves the checkpoint behind XADDs in one transaction. EXEC looks at the user's rights once more for
+ * each command and goes on where one is refused: rights to XADD that were taken away since it was
+ * queued must not let the checkpoint pass what was not added. (Where all is allowed nothing else
+ * can refuse an XADD there, see redis_transaction.h.) */
+const char redis_script_move[] =
+    "-- KEYS: 1 checkpoint, 2.. the streams. ARGV: 1 checkpoint to set\n"
+    "for k = 2, #KEYS do\n"
+    "  if not redis.acl_check_cmd('XADD', KEYS[k], '*', '', '') then return {'PERM'} end\n"
+    "end\n"
+    "redis.call('SET', KEYS[1], ARGV[1])\n"
+    "return {'OK'}\n";
+
+/* Says what redis_script_publish would look at, and writes nothing: see redis_transaction.h. A key
+ * that is no stream has no last id. */
+const char redis_script_check[] =
+    "-- KEYS: 1 checkpoint, 2 owner, 3 lease, 4.. the streams\n"
+    "-- ARGV: 1 owner expected, 2 checkpoint expected\n"
+    "-- Answers: OK, each stream's last id | OWNER found instance | CHECKPOINT found |\n"
+    "--          OLD (before Redis 7 a watch misses some changes)\n"
+    "local call = redis.call\n"
+    "local owner = call('GET', KEYS[2]) or ''\n"
+    "if owner ~= ARGV[1] then return {'OWNER', owner, call('GET', KEYS[3]) or ''} end\n"
+    "local checkpoint = call('GET', KEYS[1]) or ''\n"
+    "if checkpoint ~= ARGV[2] then return {'CHECKPOINT', checkpoint} end\n"
+    "if not redis.acl_check_cmd then return {'OLD'} end\n"
+    "local found = {'OK'}\n"
+    "for k = 4, #KEYS do\n"
+    "  local last = ''\n"
+    "  if call('TYPE', KEYS[k]).ok == 'stream' then\n"
+    "    local info = call('XINFO', 'STREAM', KEYS[k])\n"
+    "    for i = 1, #info, 2 do\n"
+    "      if info[i] == 'last-generated-id' then last = info[i + 1] end\n"
+    "    end\n"
+    "  end\n"
+    "  found[k - 2] = last\n"
+    "end\n"
+    "return found\n";
 /* clang-format on */

@@ -5,9 +5,12 @@
 
 /* How many arguments of redis_script_publish stand before its first stream, and how many make up
  * one event. */
-enum { REDIS_PUBLISH_FIXED_ARGS = 5, REDIS_PUBLISH_EVENT_ARGS = 8 };
+enum { REDIS_PUBLISH_FIXED_ARGS = 7, REDIS_PUBLISH_EVENT_ARGS = 8 };
 
 extern const char redis_script_claim[];
+extern const char redis_script_keep[];
 extern const char redis_script_publish[];
+extern const char redis_script_check[];
+extern const char redis_script_move[];
 
 #endif

@@ -1,14 +1,11 @@
-/* replay.c - a capture of a source's messages as a source.
+/* replay.c - a capture of a source's messages as a source: its settings, the file, the pace.
  *
- * It behaves like a Nomad whose buffer is the file: asked for an index it starts at the first
- * message with that index or a later one, and ingest removes what it has seen before. So a restart
- * goes on where the journal stands, and continuity is proven the same way. */
-#include "connectors/replay/replay.h"
+ * What stands in the file is read by its format: replay_nomad.c, replay_marathon.c. Both go on
+ * after a restart where the journal stands and tell nothing twice, each in the way its events
+ * allow. */
+#include "connectors/replay/replay_internal.h"
 
 #include "bridge/base/clock.h"
-#include "bridge/base/log.h"
-#include "connectors/ndjson.h"
-#include "connectors/nomad_line.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +24,9 @@ static const char *check_path(const char *value)
     return value[0] != '\0' ? NULL : "the path of a capture";
 }
 
-static const char *const format_names[] = {"nomad", NULL};
+enum { FORMAT_NOMAD, FORMAT_MARATHON };
+static const char *const format_names[] = {"nomad", "marathon", NULL};
+static const struct replay_format *const formats[] = {&replay_nomad, &replay_marathon};
 
 #define AT(field) offsetof(struct replay_settings, field)
 static const struct setting rows[] = {
@@ -36,13 +35,13 @@ static const struct setting rows[] = {
      .offset = AT(path),
      .required = true,
      .check = check_path,
-     .help = "Capture to read, one message a line"},
+     .help = "Capture to read"},
     {.name = "format",
      .type = SETTING_CHOICE,
      .offset = AT(format),
      .fallback = "nomad",
      .choices = format_names,
-     .help = "nomad: lines of /v1/event/stream"},
+     .help = "nomad: lines of /v1/event/stream; marathon: events of /v2/events"},
     {.name = "rate",
      .type = SETTING_INT,
      .offset = AT(rate),
@@ -55,30 +54,18 @@ static const struct setting rows[] = {
 
 /* ---- one run through the file ---- */
 
-struct replay {
-    const struct replay_settings *settings;
-    struct ingest *ingest;
-    struct stop *stop;
-    int fd;
-    char *piece;
-    struct ndjson framer;
-    struct nomad_line line;
-    uint64_t from;  /* messages before this index are passed over */
-    uint64_t lines; /* read so far, for messages to people */
-    bool valid;     /* a line of the format was seen */
-    int64_t started_us;
-    uint64_t paced; /* events told since then */
-};
-
 static void *create(const void *settings, struct ingest *ingest)
 {
     struct replay *self = mem_zalloc(sizeof *self);
     self->settings = settings;
+    self->format = formats[self->settings->format];
     self->ingest = ingest;
     self->stop = ingest_stop(ingest);
     self->fd = -1;
-    ndjson_init(&self->framer, 0);
+    ndjson_init(&self->lines, 0);
     nomad_line_init(&self->line);
+    sse_init(&self->frames, 0);
+    marathon_event_init(&self->event);
     return self;
 }
 
@@ -90,7 +77,9 @@ static void destroy(void *arg)
     if (self->fd >= 0)
         close(self->fd);
     nomad_line_fini(&self->line);
-    ndjson_fini(&self->framer);
+    ndjson_fini(&self->lines);
+    marathon_event_fini(&self->event);
+    sse_fini(&self->frames);
     free(self->piece);
     free(self);
 }
@@ -110,8 +99,7 @@ static int open_capture(struct replay *self, struct err *err)
     return 0;
 }
 
-/* Waits until the next n events are due, the journal written before; 1 where stopped. */
-static int pace(struct replay *self, size_t n, struct err *err)
+int replay_pace(struct replay *self, size_t n, struct err *err)
 {
     if (self->settings->rate == 0)
         return stop_requested(self->stop);
@@ -130,65 +118,6 @@ static int pace(struct replay *self, size_t n, struct err *err)
     }
 }
 
-static int take_unreadable(struct replay *self, const struct ndjson_line *line, const char *why,
-                           struct err *err)
-{
-    if (!self->valid)
-        return err_set(err, ERR_INPUT,
-                       "%s: line %" PRIu64 ": %s: expected a line of Nomad's event "
-                       "stream, {\"Events\":[...],\"Index\":N}",
-                       self->settings->path, self->lines, why);
-    if (self->from > 0)
-        return 0; /* told by an earlier run */
-    return ingest_malformed(self->ingest, line->bytes, line->size, why, err);
-}
-
-/* 0 to go on, 1 where stopped, -1 with err. */
-static int take_line(struct replay *self, const struct ndjson_line *line, struct err *err)
-{
-    struct err why = {.msg = "longer than any message"};
-    struct nomad_line *read = &self->line;
-    self->lines++;
-    if (line->oversized || nomad_line_parse(read, line->bytes, &why) != 0)
-        return take_unreadable(self, line, why.msg, err);
-    self->valid = self->valid || read->heartbeat || read->n_events > 0;
-    if (read->n_events == 0 || read->index < self->from)
-        return 0;
-    self->from = 0;
-    int rc = pace(self, read->n_events, err);
-    if (rc != 0)
-        return rc;
-    return ingest_message(self->ingest, line->bytes, read->events, read->n_events, err);
-}
-
-static int take_piece(struct replay *self, struct str piece, struct err *err)
-{
-    struct ndjson_line line;
-    int rc = 0;
-    ndjson_push(&self->framer, piece);
-    while (rc == 0 && ndjson_next(&self->framer, &line))
-        rc = take_line(self, &line, err);
-    return rc;
-}
-
-/* The file may end without a line break: the text counts as a line where it is a whole one. */
-static int take_tail(struct replay *self, struct err *err)
-{
-    struct ndjson_line tail;
-    struct err why;
-    if (!ndjson_tail(&self->framer, &tail))
-        return 0;
-    if (tail.oversized || nomad_line_parse(&self->line, tail.bytes, &why) != 0) {
-        self->lines++;
-        if (!self->valid)
-            return take_unreadable(self, &tail, "not a whole line", err);
-        log_warn("capture_cut", LOG_STR("path", self->settings->path), LOG_INT("bytes", tail.size),
-                 LOG_STR("detail", "the last line is not whole: left out"));
-        return 0;
-    }
-    return take_piece(self, STR("\n"), err);
-}
-
 static int tell_all(struct replay *self, struct err *err)
 {
     self->piece = mem_alloc(PIECE_BYTES);
@@ -198,8 +127,8 @@ static int tell_all(struct replay *self, struct err *err)
             continue;
         if (n < 0)
             return err_set(err, ERR_INPUT, "%s: %s", self->settings->path, strerrordesc_np(errno));
-        int rc = n > 0 ? take_piece(self, (struct str){self->piece, (size_t)n}, err)
-                       : take_tail(self, err);
+        int rc = n > 0 ? self->format->take(self, (struct str){self->piece, (size_t)n}, err)
+                       : self->format->end(self, err);
         if (rc != 0 || n == 0)
             return rc;
     }
@@ -210,7 +139,7 @@ static int run(void *arg, struct err *err)
     struct replay *self = arg;
     if (open_capture(self, err) != 0)
         return -1;
-    self->from = ingest_resume(self->ingest).index;
+    self->format->begin(self);
     ingest_state(self->ingest, SOURCE_ATTACHED, self->settings->path, NULL);
     self->started_us = clock_mono_us();
     int rc = tell_all(self, err);
@@ -223,10 +152,23 @@ static int run(void *arg, struct err *err)
     return 0;
 }
 
+static bool is_nomad(const void *settings, const char **region)
+{
+    (void)region;
+    return ((const struct replay_settings *)settings)->format == FORMAT_NOMAD;
+}
+
+static bool is_marathon(const void *settings)
+{
+    return ((const struct replay_settings *)settings)->format == FORMAT_MARATHON;
+}
+
 const struct source_ops replay_source = {
     .type = "replay",
     .rows = rows,
     .settings_size = sizeof(struct replay_settings),
+    .is_nomad = is_nomad,
+    .is_marathon = is_marathon,
     .create = create,
     .run = run,
     .destroy = destroy,

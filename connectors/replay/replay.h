@@ -1,6 +1,6 @@
-/* replay.h - a capture of a source's messages as a source: what `curl -N …/v1/event/stream` wrote
- * into a file is told once more, byte for byte, then SOURCE_ENDED. README.md tells how it behaves.
- */
+/* replay.h - a capture of a source's messages as a source: what `curl -N …/v1/event/stream` (Nomad)
+ * or `…/v2/events` (Marathon) wrote into a file is told once more, byte for byte, then
+ * SOURCE_ENDED. README.md tells how it behaves. */
 #ifndef BUSBAR_CONNECTORS_REPLAY_REPLAY_H
 #define BUSBAR_CONNECTORS_REPLAY_REPLAY_H
 
@@ -11,7 +11,7 @@
 
 struct replay_settings {
     const char *path;
-    int format;   /* one so far: nomad */
+    int format;   /* of replay.c's format_names */
     int64_t rate; /* events a second; 0: as fast as it goes */
 };
 

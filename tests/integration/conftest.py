@@ -7,9 +7,11 @@ from rig.feed import Feed
 from rig.kafka import Kafka
 from rig.nomad import Nomad
 from rig.redis_server import Redis
-from rig.standin import Answer, Standin
+from rig.standin import Answer, Standin, refusal
 
 _names = itertools.count(1)
+# A leader whose state is further than all that a feed tells, for a busbar that asks whether an index started over.
+_LISTS = refusal("200 OK", "[]", {"Content-Type": "application/json", "X-Nomad-Index": 1 << 40})
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +43,6 @@ def feed(request):
     """A stand-in that tells what the test says, to everybody from the beginning; a module's FEED_INDEX comes before its first."""
     feed, answer = Feed(getattr(request.module, "FEED_INDEX", 100)), Answer()
     answer.steps = feed
-    with Standin(answer) as server:
+    with Standin(answer, default=_LISTS) as server:
         feed.address = server.address
         yield feed

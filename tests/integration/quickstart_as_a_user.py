@@ -66,6 +66,17 @@ def watch_every_exit(told: str) -> None:
         assert time.monotonic() < until, f"nothing seen by {[k for k, v in seen.items() if not v]}\n{told}"
 
 
+def end_of(process: subprocess.Popen, mark: str) -> None:
+    """Waits for it; where it hangs, tells what is left and what that has logged."""
+    try:
+        process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        left = processes_with(mark)
+        folders = {pathlib.Path(word).parent for line in left for word in line.split() if word.endswith("busbar.yaml")}
+        logs = [(folder / "busbar.log").read_text(errors="replace")[-3000:] for folder in folders]
+        raise AssertionError("\n".join(["not ended after 20 s; left:", *left, *logs])) from None
+
+
 def run_once(settings: dict | None = None) -> None:
     mark = f"BUSBAR_QUICKSTART_TEST={uuid.uuid4()}"
     environment = {k: v for k, v in os.environ.items() if k not in ("NOMAD_ADDR", "KAFKA_BROKERS", "REDIS_URL")}
@@ -76,7 +87,7 @@ def run_once(settings: dict | None = None) -> None:
     try:
         watch_every_exit(until_ready(process))
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does
-        process.communicate(timeout=20)
+        end_of(process, mark)
         assert process.returncode == 0, process.returncode
     finally:
         process.kill()
@@ -98,6 +109,8 @@ def run_against_real_servers() -> None:
 
 
 def main() -> int:
+    # Started in the background it inherits "ignored", which no shell can trap, and ctrl-C would be nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run_once()
     run_once()
     if "--real" in sys.argv[1:]:

@@ -48,8 +48,7 @@ def test_check_connects_to_nothing_and_creates_nothing(tmp_path):
     path = _write(tmp_path, GOOD)
     told = run_busbar("check", "-c", path)
     assert told.returncode == 0, told.stderr
-    assert told.stdout.splitlines()[0] == f"{path}: ok"
-    assert "snapshot behaves as oldest" in told.stdout
+    assert told.stdout == f"{path}: ok\n"
     assert sorted(os.listdir(tmp_path)) == ["busbar.yaml"]
 
 

@@ -6,6 +6,7 @@ import pytest
 import redis as client
 from rig.busbar import Busbar
 from rig.feed import Feed
+from rig.ports import free_port
 from rig.proc import wait_until
 from rig.redis_server import Redis
 from rig.standin import event_line
@@ -218,10 +219,10 @@ def test_streams_are_kept_to_about_max_entries(feed, own_redis):
 
 
 def test_a_cluster_is_followed_to_the_node_that_has_the_keys(feed):
-    with Redis({"cluster-enabled": "yes"}) as a, Redis({"cluster-enabled": "yes"}) as b:
+    with _cluster_node() as a, _cluster_node() as b:
         a.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
         b.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
-        a.client().execute_command("CLUSTER", "MEET", "127.0.0.1", b.port)
+        a.client().execute_command("CLUSTER", "MEET", "127.0.0.1", b.port, b.options["cluster-port"])
         for node in (a, b):
             wait_until(lambda: b"cluster_state:ok" in _cluster_info(node), 30, "the cluster is up")
         tagged = {"cluster": True, "stream": "{%{source}}:%{topic}"}
@@ -233,6 +234,11 @@ def test_a_cluster_is_followed_to_the_node_that_has_the_keys(feed):
         _say(feed)
         with Busbar(_config(feed, a)) as busbar:
             busbar.wait_log("set cluster: true")
+
+
+def _cluster_node() -> Redis:
+    """The port of the nodes among themselves would else be 10,000 up: one of those that the kernel gives to anybody."""
+    return Redis({"cluster-enabled": "yes", "cluster-port": free_port()})
 
 
 def _cluster_info(node: Redis) -> bytes:

@@ -28,7 +28,8 @@ def upstream():
 
 
 def _config(name: str, wire: Proxy, *sinks: dict, **more) -> dict:
-    return {"name": "sinks", "sources": [{"name": name, "type": "nomad", "servers": [wire.address]}], "sinks": list(sinks), **more}
+    source = {"name": name, "type": "nomad", "servers": [wire.address], "start": "oldest"}
+    return {"name": "sinks", "sources": [source], "sinks": list(sinks), **more}
 
 
 def _kafka(kafka, **more) -> dict:
@@ -139,6 +140,10 @@ def test_a_journal_that_was_deleted_costs_nothing_while_nomad_still_has_it(upstr
             busbar.start()
             time.sleep(2)
         _wait_caught_up(busbar, tap)
+        busbar.stop()
+        shutil.rmtree(busbar.folder / "journal")
+        busbar.start()  # and now the source is quiet: nothing is new
+        _wait_caught_up(busbar, tap)
         assert busbar.metrics()[f'busbar_sink_gaps_total{{source="{source_name}",sink="lake"}}'] == 0
         _assert_exact(source_name, tap, wire, from_kafka(kafka.read_all()))
         _assert_exact(source_name, tap, wire, from_redis(redis.read_streams()))
@@ -206,7 +211,7 @@ def test_what_cannot_be_read_arrives_once_at_every_exit(kafka, redis, source_nam
     bad = b'{"Events":[{"Index":8,\xff]}'
     huge = event_line(9, size=33 << 20)
     again = stream(event_line(7), bad + b"\n", huge, event_line(10), event_line(11), HOLD)
-    source = {"name": source_name, "type": "nomad", "servers": []}
+    source = {"name": source_name, "type": "nomad", "servers": [], "start": "oldest"}
     with Standin(default=again) as server:
         source["servers"] = [server.address]
         config = {"name": "sinks", "sources": [source], "sinks": [_kafka(kafka), _redis(redis)]}

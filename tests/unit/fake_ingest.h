@@ -5,7 +5,7 @@
 #ifndef BUSBAR_TESTS_FAKE_INGEST_H
 #define BUSBAR_TESTS_FAKE_INGEST_H
 
-#include "bridge/source.h"
+#include "bridge/ingest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,18 +15,21 @@ struct ingest {
     struct stop *stop;
     enum source_start start;
     struct ingest_resume resume;
+    uint64_t next_seq;
     struct buf told; /* one line a call: "attached", "message 7 Job/web,Job/db", "malformed ..." */
     struct buf raw;  /* every message and malformed line, each with "\n" */
     struct buf last_detail; /* of the last BACKOFF */
     size_t messages, events, malformed, heartbeats, flushes, attached, backoffs, ended;
     /* Requests the stop once so many were told; 0: never. */
     size_t stop_after_messages, stop_after_backoffs, stop_after_heartbeats, stop_after_attached;
-    bool refuse; /* ingest_message fails */
+    bool refuse;         /* ingest_message fails */
+    uint64_t last_index; /* what ingest_last_index says; messages below it are out of place */
+    bool judged;         /* told that the index started over, or that this server lags */
 };
 
 static inline struct ingest fake_ingest(void)
 {
-    return (struct ingest){.stop = stop_new(), .start = SOURCE_START_OLDEST};
+    return (struct ingest){.stop = stop_new(), .start = SOURCE_START_OLDEST, .next_seq = 1};
 }
 
 static inline void fake_ingest_fini(struct ingest *in)
@@ -62,6 +65,11 @@ enum source_start ingest_start(const struct ingest *in)
 struct ingest_resume ingest_resume(struct ingest *in)
 {
     return in->resume;
+}
+
+uint64_t ingest_next_seq(const struct ingest *in)
+{
+    return in->next_seq;
 }
 
 void ingest_state(struct ingest *in, enum source_state state, const char *server,
@@ -113,6 +121,40 @@ int ingest_message(struct ingest *in, struct str raw, const struct found_event *
     return 0;
 }
 
+uint64_t ingest_last_index(struct ingest *in)
+{
+    return in->last_index;
+}
+
+bool ingest_is_out_of_place(struct ingest *in, const struct found_event *events, size_t n)
+{
+    return !in->judged && n > 0 && events[0].index < in->last_index;
+}
+
+int ingest_started_over(struct ingest *in, struct err *err)
+{
+    (void)err;
+    in->judged = true;
+    in->resume = (struct ingest_resume){0};
+    buf_append_cstr(&in->told, "started over\n");
+    return 0;
+}
+
+void ingest_lags(struct ingest *in)
+{
+    in->judged = true;
+    buf_append_cstr(&in->told, "lags\n");
+}
+
+int ingest_missed(struct ingest *in, uint64_t from, uint64_t to, const char *reason,
+                  struct err *err)
+{
+    (void)reason, (void)err;
+    buf_printf(&in->told, "missed %llu to %llu\n", (unsigned long long)from,
+               (unsigned long long)to);
+    return 0;
+}
+
 int ingest_malformed(struct ingest *in, struct str raw, uint64_t size, const char *reason,
                      struct err *err)
 {
@@ -129,6 +171,51 @@ int ingest_flush(struct ingest *in, struct err *err)
     (void)err;
     in->flushes++;
     return 0;
+}
+
+/* The resync's side: nobody calls it here, the linker asks for it. */
+
+void ingest_get_status(struct ingest *in, struct ingest_status *out)
+{
+    (void)in;
+    *out = (struct ingest_status){.state = SOURCE_FAILED};
+}
+
+bool ingest_take_latest(struct ingest *in, struct latest *latest)
+{
+    (void)in, (void)latest;
+    return false;
+}
+
+enum latest_end ingest_latest_end(const struct ingest *in)
+{
+    (void)in;
+    return LATEST_GOES_ON;
+}
+
+int ingest_lock(struct ingest *in, struct err *err)
+{
+    (void)in;
+    return err_set(err, ERR_FATAL, "a fake");
+}
+
+int ingest_unlock(struct ingest *in, struct err *err)
+{
+    return ingest_lock(in, err);
+}
+
+int ingest_tell_own(struct ingest *in, const char *type, struct str payload, uint64_t *seq,
+                    struct err *err)
+{
+    (void)type, (void)payload, (void)seq;
+    return ingest_lock(in, err);
+}
+
+int ingest_tell_object(struct ingest *in, const struct found_event *object, bool *told,
+                       struct err *err)
+{
+    (void)object, (void)told;
+    return ingest_lock(in, err);
 }
 
 #endif

@@ -18,7 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { KIT_SOURCES_MAX = 4, KIT_WAIT_MS = 5000 };
+enum { KIT_SOURCES_MAX = 4, KIT_WAIT_MS = 30000 };
 
 struct bridge {
     size_t n;
@@ -32,6 +32,11 @@ struct bridge {
     void *news_arg;
     bool unready;
     uint64_t next_index;
+    bool not_nomad[KIT_SOURCES_MAX];
+    bool is_marathon[KIT_SOURCES_MAX];
+    void (*add_status)(void *arg, size_t i, struct json_t *source);
+    void *add_status_arg;
+    const char *regions[KIT_SOURCES_MAX];
 };
 
 size_t bridge_sources(const struct bridge *bridge)
@@ -49,6 +54,18 @@ struct journal *bridge_journal(const struct bridge *bridge, size_t i)
     return bridge->journals[i];
 }
 
+void bridge_describe_source(struct bridge *bridge, size_t i, struct bridge_source *out)
+{
+    *out = (struct bridge_source){
+        .is_nomad = !bridge->not_nomad[i] && !bridge->is_marathon[i],
+        .is_marathon = bridge->is_marathon[i],
+        .region = bridge->regions[i],
+        .attached = !bridge->unready,
+        .last_index = bridge->next_index - 1,
+        .server = "10.0.0.1:4646",
+    };
+}
+
 int64_t bridge_arrival_horizon(struct bridge *bridge)
 {
     return arrival_horizon(&bridge->arrival);
@@ -60,6 +77,13 @@ void bridge_on_news(struct bridge *bridge, void (*fn)(void *arg), void *arg)
     bridge->news = fn;
     bridge->news_arg = arg;
     pthread_mutex_unlock(&bridge->news_lock);
+}
+
+void bridge_on_status(struct bridge *bridge, void (*fn)(void *arg, size_t i, struct json_t *source),
+                      void *arg)
+{
+    bridge->add_status = fn;
+    bridge->add_status_arg = arg;
 }
 
 struct metrics_all *bridge_metrics(struct bridge *bridge)
@@ -138,7 +162,8 @@ static inline int64_t kit_append(struct bridge *b, size_t source, struct event e
         event.type = STR("JobRegistered");
     if (event.pos_index == 0)
         event.pos_index = b->next_index++;
-    event.index = event.pos_index;
+    if (event.index == 0)
+        event.index = event.pos_index;
     int64_t arrival = arrival_take(&b->arrival, source, 1);
     assert_int_equal(0, journal_append(b->journals[source], event.data, arrival, &event, 1, &err));
     return arrival;
@@ -174,6 +199,23 @@ static inline struct mirror *kit_mirror(struct bridge *b, const struct mirror_se
     return mirror;
 }
 
+/* A mirror of a bridge of journals, as most tests want it. */
+struct kit {
+    struct bridge *bridge;
+    struct mirror_settings settings;
+    struct mirror *mirror;
+    const char *address;
+};
+
+static inline int kit_teardown(void **state)
+{
+    struct kit *kit = *state;
+    mirror_close(&kit->mirror);
+    kit_bridge_free(&kit->bridge);
+    free(kit);
+    return 0;
+}
+
 /* The sum of a metric over all sets, read from the exposition; -1 where it is not there. */
 static inline long kit_metric(struct bridge *b, const char *name)
 {
@@ -185,6 +227,14 @@ static inline long kit_metric(struct bridge *b, const char *name)
     long value = at != NULL ? strtol(at + strlen(needle), NULL, 10) : -1;
     buf_fini(&text);
     return value;
+}
+
+static inline bool kit_becomes(struct bridge *b, const char *metric, long wanted)
+{
+    int64_t until = clock_mono_ms() + KIT_WAIT_MS;
+    while (kit_metric(b, metric) != wanted && clock_mono_ms() < until)
+        poll(NULL, 0, 20);
+    return kit_metric(b, metric) == wanted;
 }
 
 /* ---- a client ---- */
@@ -250,8 +300,10 @@ static inline ssize_t peer_read(struct peer *p, int wait_ms)
 static inline char *peer_take(struct peer *p, const char *text, int wait_ms)
 {
     int64_t until = clock_mono_ms() + wait_ms;
-    for (;;) {
-        const char *at = strstr(buf_cstr(&p->got), text);
+    for (size_t searched = 0;;) {
+        buf_cstr(&p->got);
+        const char *at = memmem(p->got.p + searched, p->got.len - searched, text, strlen(text));
+        searched = p->got.len > strlen(text) ? p->got.len - strlen(text) : 0;
         if (at != NULL) {
             size_t len = (size_t)(at - p->got.p) + strlen(text);
             char *taken = mem_strndup(p->got.p, len);

@@ -25,7 +25,7 @@
 struct rig {
     struct ingest in;
     struct nomad_settings settings;
-    const char *servers[2];
+    const char *servers[9];
     const char *topics[2];
     struct stub_server *server;
     struct err err;
@@ -41,8 +41,8 @@ static inline int set_up_rig(void **state)
         .servers = {r->servers, 1},
         .topics = {r->topics, 1},
         .ns = "*",
-        .silence_ms = 10000,
-        .connect_timeout_ms = 3000,
+        .silence_ms = 60000,
+        .connect_timeout_ms = 30000,
     };
     *state = r;
     return 0;
@@ -70,6 +70,12 @@ static inline void run_rig(struct rig *r, const struct stub_answer *answers, siz
 }
 
 #define assert_told(r, text) assert_string_equal(buf_cstr(&(r)->in.told), (text))
+#define assert_told_last(r, text)                                                         \
+    do {                                                                                  \
+        const char *told_ = buf_cstr(&(r)->in.told), *last_ = (text);                     \
+        size_t from_ = strlen(told_) > strlen(last_) ? strlen(told_) - strlen(last_) : 0; \
+        assert_string_equal(told_ + from_, last_);                                        \
+    } while (0)
 #define assert_asked(r, i, text) assert_non_null(strstr((r)->server->requests[i], (text)))
 #define assert_detail(r, text)                                                              \
     do {                                                                                    \

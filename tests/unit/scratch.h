@@ -8,8 +8,10 @@
 #include "tests/unit/check.h"
 
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static inline char *scratch_dir(void)
@@ -34,6 +36,16 @@ static inline void scratch_remove(char *dir)
 {
     nftw(dir, scratch_unlink, 16, FTW_DEPTH | FTW_PHYS);
     free(dir);
+}
+
+/* Writing past it fails as on a full disk; RLIM_INFINITY ends that. */
+static inline void scratch_limit_file_size(rlim_t bytes)
+{
+    struct rlimit limit;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }
 
 static inline struct journal *scratch_journal(const char *dir, uint64_t max_size)

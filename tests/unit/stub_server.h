@@ -22,6 +22,7 @@ enum { STUB_REQUESTS_MAX = 32, STUB_REQUEST_BYTES = 2048 };
 struct stub_answer {
     struct str first;
     int pause_ms; /* between the two parts */
+    bool wait;    /* between them for stub_go_on */
     struct str then;
     bool hold;  /* keep open until the client goes, or the server stops */
     bool reset; /* end by RST instead of FIN */
@@ -29,7 +30,7 @@ struct stub_answer {
 
 struct stub_server {
     int fd;
-    int wake[2];
+    int wake[2], go_on[2];
     pthread_t thread;
     bool joined;
     char url[64];
@@ -66,12 +67,24 @@ static inline void stub_send(int fd, struct str part)
     }
 }
 
+/* Until stub_go_on, or the server stops. */
+static inline void stub_wait(const struct stub_server *s)
+{
+    struct pollfd both[2] = {{.fd = s->go_on[0], .events = POLLIN},
+                             {.fd = s->wake[0], .events = POLLIN}};
+    char byte;
+    if (poll(both, 2, -1) > 0 && both[0].revents != 0 && read(s->go_on[0], &byte, 1) != 1)
+        abort();
+}
+
 static inline void stub_answer_one(struct stub_server *s, int fd, size_t i)
 {
     const struct stub_answer *a = &s->answers[i < s->n_answers ? i : s->n_answers - 1];
     stub_send(fd, a->first);
     if (a->pause_ms > 0)
         poll(NULL, 0, a->pause_ms);
+    if (a->wait)
+        stub_wait(s);
     stub_send(fd, a->then);
     struct pollfd until[2] = {{.fd = fd, .events = POLLIN}, {.fd = s->wake[0], .events = POLLIN}};
     if (a->hold)
@@ -79,6 +92,13 @@ static inline void stub_answer_one(struct stub_server *s, int fd, size_t i)
     struct linger now = {.l_onoff = 1, .l_linger = 0};
     if (a->reset)
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+/* What the Nomad connector asks before each stream (nomad_namespaces.h): never noted. */
+static inline bool stub_is_aside(const char *request)
+{
+    static const char path[] = "GET /v1/namespaces?stale";
+    return strncmp(request, path, sizeof path - 1) == 0;
 }
 
 static inline void *stub_serve(void *arg)
@@ -94,6 +114,11 @@ static inline void *stub_serve(void *arg)
         size_t i = atomic_load(&s->n_requests);
         if (fd >= 0 &&
             stub_read_request(fd, s->requests[i % STUB_REQUESTS_MAX], atomic_load(&s->any_bytes))) {
+            if (stub_is_aside(s->requests[i % STUB_REQUESTS_MAX])) {
+                stub_send(fd, STR("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"));
+                close(fd);
+                continue;
+            }
             atomic_store(&s->n_requests, i + 1);
             stub_answer_one(s, fd, i);
         }
@@ -112,13 +137,21 @@ static inline struct stub_server *stub_start(const struct stub_answer *answers, 
     memcpy(s->answers, answers, n * sizeof *answers);
     s->n_answers = n;
     s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (s->fd < 0 || pipe(s->wake) != 0 || bind(s->fd, (struct sockaddr *)&at, len) != 0 ||
-        listen(s->fd, 16) != 0 || getsockname(s->fd, (struct sockaddr *)&at, &len) != 0)
+    if (s->fd < 0 || pipe(s->wake) != 0 || pipe(s->go_on) != 0 ||
+        bind(s->fd, (struct sockaddr *)&at, len) != 0 || listen(s->fd, 16) != 0 ||
+        getsockname(s->fd, (struct sockaddr *)&at, &len) != 0)
         abort();
     snprintf(s->url, sizeof s->url, "http://127.0.0.1:%d", ntohs(at.sin_port));
     if (pthread_create(&s->thread, NULL, stub_serve, s) != 0)
         abort();
     return s;
+}
+
+/* The second part of an answer that waits. */
+static inline void stub_go_on(struct stub_server *s)
+{
+    if (write(s->go_on[1], "x", 1) != 1)
+        abort();
 }
 
 /* Ends the thread; what it noted stays. */
@@ -139,6 +172,8 @@ static inline void stub_stop(struct stub_server **server)
     close(s->fd);
     close(s->wake[0]);
     close(s->wake[1]);
+    close(s->go_on[0]);
+    close(s->go_on[1]);
     free(s->answers);
     free(s);
     *server = NULL;

@@ -1,142 +1,6 @@
 /* test_ingest.c - from a connector's messages to the journal: repeats, occurrences, gaps,
  * positions. */
-#include "bridge/ingest.h"
-#include "bridge/seen.h"
-#include "tests/unit/scratch.h"
-
-#include <inttypes.h>
-#include <string.h>
-
-struct bench {
-    char *dir;
-    struct journal *journal;
-    struct arrival arrival;
-    struct metrics_all *all;
-    struct metrics *metrics;
-    struct stop *stop;
-    struct ingest *ingest;
-    enum source_start start;
-    bool checkpoint_there;
-    size_t news;
-    struct err err;
-};
-
-static bool checkpoints(void *arg, bool *any)
-{
-    *any = ((struct bench *)arg)->checkpoint_there;
-    return true;
-}
-
-static void news(void *arg)
-{
-    ((struct bench *)arg)->news++;
-}
-
-static uint64_t passed(void *arg)
-{
-    (void)arg;
-    return 0;
-}
-
-static void make_ingest(struct bench *b, struct filter *filter)
-{
-    struct ingest_options o = {
-        .source = "prod",
-        .journal = b->journal,
-        .arrival = &b->arrival,
-        .metrics = b->metrics,
-        .filter = filter,
-        .stop = b->stop,
-        .start = b->start,
-        .checkpoints = checkpoints,
-        .news = news,
-        .passed = passed,
-        .arg = b,
-    };
-    assert_int_equal(ingest_new(&b->ingest, &o, &b->err), 0);
-}
-
-static void bench_setup(struct bench *b, struct filter *filter)
-{
-    *b = (struct bench){.dir = scratch_dir(), .start = SOURCE_START_OLDEST};
-    b->journal = scratch_journal(b->dir, 1 << 24);
-    b->all = metrics_all_new();
-    b->metrics = metrics_new(b->all, METRICS_SOURCE, "prod", NULL);
-    b->stop = stop_new();
-    arrival_init(&b->arrival, 1);
-    make_ingest(b, filter);
-}
-
-static void restart(struct bench *b)
-{
-    ingest_free(&b->ingest);
-    journal_close(&b->journal);
-    b->journal = scratch_journal(b->dir, 1 << 24);
-    make_ingest(b, NULL);
-}
-
-static void bench_teardown(struct bench *b)
-{
-    ingest_free(&b->ingest);
-    journal_close(&b->journal);
-    metrics_all_free(&b->all);
-    stop_free(&b->stop);
-    arrival_fini(&b->arrival);
-    scratch_remove(b->dir);
-}
-
-static void connect_again(struct bench *b)
-{
-    ingest_state(b->ingest, SOURCE_BACKOFF, "s", "cut");
-    ingest_state(b->ingest, SOURCE_ATTACHED, "s", NULL);
-}
-
-/* A line with `n` events of these keys, all Job/T, at one index. */
-static void line(struct bench *b, uint64_t index, const char *const *keys, size_t n)
-{
-    struct found_event found[8];
-    struct str raw = STR("{\"a\":1}");
-    for (size_t i = 0; i < n; i++)
-        found[i] = (struct found_event){.topic = STR("Job"),
-                                        .type = STR("T"),
-                                        .key = str_from(keys[i]),
-                                        .index = index,
-                                        .data = raw};
-    assert_int_equal(ingest_message(b->ingest, raw, found, n, &b->err), 0);
-    assert_int_equal(ingest_flush(b->ingest, &b->err), 0);
-}
-
-static void one(struct bench *b, uint64_t index, const char *key)
-{
-    line(b, index, &key, 1);
-}
-
-/* All that exits would publish, as "INDEX key/occurrence type POSITION" joined by ", ". */
-static void journal_text(struct bench *b, struct buf *out)
-{
-    struct journal_reader *reader = journal_reader_new(b->journal);
-    struct block *block;
-    while (journal_reader_next(reader, 0, &block, &b->err) == JOURNAL_BLOCK) {
-        for (size_t i = 0; i < block->n_events; i++) {
-            const struct event *e = &block->events[i];
-            if (e->repeat)
-                continue;
-            buf_printf(out, "%s%" PRIu64 " %.*s/%" PRIu32 " %.*s ", out->len > 0 ? ", " : "",
-                       e->index, STR_ARG(e->key), e->occurrence, STR_ARG(e->type));
-            event_append_position(out, e);
-        }
-        block_unref(&block);
-    }
-    journal_reader_free(&reader);
-}
-
-static void journal_is(struct bench *b, const char *expected)
-{
-    struct buf text = {0};
-    journal_text(b, &text);
-    assert_string_equal(buf_cstr(&text), expected);
-    buf_fini(&text);
-}
+#include "tests/unit/ingest_kit.h"
 
 static void repeats_are_known_by_identity_whatever_their_order(void **state)
 {
@@ -302,7 +166,7 @@ static void starts_now_only_where_no_sink_knows_better(void **state)
     b.start = SOURCE_START_NOW;
     make_ingest(&b, NULL);
     assert_false(ingest_resume(b.ingest).known);
-    b.checkpoint_there = true;
+    b.known.any = true;
     assert_true(ingest_resume(b.ingest).known);
     assert_int_equal(ingest_resume(b.ingest).index, 0);
     bench_teardown(&b);
@@ -343,6 +207,35 @@ static void the_window_keeps_the_two_newest_indexes_whole(void **state)
     seen_fini(&s);
 }
 
+static void what_comes_fast_fills_whole_blocks(void **state)
+{
+    (void)state;
+    struct bench b;
+    static char text[2048];
+    memset(text, 'x', sizeof text);
+    bench_setup(&b, NULL);
+    ingest_state(b.ingest, SOURCE_ATTACHED, "s", NULL);
+    for (uint64_t i = 1; i <= 1000; i++) {
+        struct str raw = {text, sizeof text};
+        struct found_event found = {
+            .topic = STR("Job"), .type = STR("T"), .key = STR("a"), .index = i, .data = raw};
+        assert_int_equal(ingest_message(b.ingest, raw, &found, 1, &b.err), 0);
+    }
+    assert_int_equal(ingest_flush(b.ingest, &b.err), 0);
+    struct journal_reader *reader = journal_reader_new(b.journal);
+    struct block *block;
+    size_t n = 0;
+    for (uint64_t seen = 0; seen < 1000; n++) {
+        assert_int_equal(journal_reader_next(reader, 0, &block, &b.err), JOURNAL_BLOCK);
+        seen += block->n_messages;
+        assert_true(block->n_messages > 100 || seen == 1000); /* none of a message left over */
+        block_unref(&block);
+    }
+    assert_int_equal(n, b.news); /* each was told of at once */
+    journal_reader_free(&reader);
+    bench_teardown(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -357,6 +250,7 @@ int main(void)
         cmocka_unit_test(starts_now_only_where_no_sink_knows_better),
         cmocka_unit_test(arrival_times_rise_over_all_sources_and_the_horizon_waits),
         cmocka_unit_test(the_window_keeps_the_two_newest_indexes_whole),
+        cmocka_unit_test(what_comes_fast_fills_whole_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "tests/unit/test_journal_kit.h"
 
 #include "bridge/journal_internal.h"
+#include "tests/unit/scratch.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -11,17 +12,9 @@
 #include <stdatomic.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 /* ---- no room ---- */
-
-static void limit_file_size(rlim_t bytes)
-{
-    struct rlimit limit;
-    signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    limit.rlim_cur = bytes;
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
 
 /* Appends and commits until that fails; the seq that was not appended or not committed. */
 static uint64_t write_until_full(struct journal *journal, struct err *err)
@@ -47,7 +40,7 @@ static void a_full_disk_loses_nothing_and_goes_on_when_there_is_room(void **stat
     uint64_t read = 0, seq = 0;
     struct err err;
     for (rlim_t limit = 300000; limit < 3000000; limit += 333333) {
-        limit_file_size(limit);
+        scratch_limit_file_size(limit);
         seq = write_until_full(journal, &err);
         assert_int_equal(err.kind, ERR_RETRY);
         assert_non_null(strstr(err.msg, strerror(EFBIG)));
@@ -58,7 +51,7 @@ static void a_full_disk_loses_nothing_and_goes_on_when_there_is_room(void **stat
         assert_int_equal(err.kind, ERR_RETRY);
         read += kit_drain(reader);
         assert_int_equal(read + 1, journal_next_seq(journal));
-        limit_file_size(RLIM_INFINITY);
+        scratch_limit_file_size(RLIM_INFINITY);
         assert_int_equal(journal_commit(journal, &err), 0);
         assert_int_equal(journal_next_seq(journal), seq);
     }
@@ -74,13 +67,13 @@ static void an_append_that_finds_no_room_appends_nothing(void **state)
     struct journal *journal = kit_open(*state);
     struct err err;
     kit_pad = 3000;
-    limit_file_size(1000);
+    scratch_limit_file_size(1000);
     uint64_t seq = 1;
     for (size_t n; (n = kit_append(journal, seq, &err)) > 0;)
         seq += n;
     assert_int_equal(err.kind, ERR_RETRY);
     assert_int_equal(kit_append(journal, seq, &err), 0);
-    limit_file_size(RLIM_INFINITY);
+    scratch_limit_file_size(RLIM_INFINITY);
     uint64_t n = kit_append(journal, seq, &err);
     assert_true(n > 0);
     assert_int_equal(journal_commit(journal, &err), 0);
@@ -88,11 +81,61 @@ static void an_append_that_finds_no_room_appends_nothing(void **state)
     journal_close(&journal);
 }
 
+static void a_full_disk_keeps_nothing_from_going_on(void **state)
+{
+    struct journal_options options = kit_options(*state);
+    options.max_age_ms = 1;
+    struct journal *journal = kit_open_with(&options);
+    struct err err = {0};
+    kit_write(journal, 10, 1);
+    journal_set_passed(journal, journal_next_seq(journal));
+    scratch_limit_file_size(10);
+    if (journal_tick(journal, &err) != 0) /* wants to leave the aged segment for a new one */
+        fail_msg("%s", err.msg);
+    assert_int_equal(journal_first_seq(journal), 1);
+    scratch_limit_file_size(RLIM_INFINITY);
+    assert_int_equal(journal_tick(journal, &err), 0);
+    assert_int_equal(journal_first_seq(journal), journal_next_seq(journal));
+    kit_write(journal, 10, 1);
+    kit_drain_all(journal);
+    journal_close(&journal);
+}
+
+static void check_refused(const char *path, const char *what)
+{
+    struct journal_options options = {.dir = path, .max_size = 1 << 20, .sync_ms = -1};
+    struct journal *journal;
+    struct err err = {0};
+    assert_int_equal(journal_open(&journal, &options, &err), -1);
+    assert_int_equal(err.kind, ERR_FATAL);
+    if (strstr(err.msg, path) == NULL || strstr(err.msg, what) == NULL)
+        fail_msg("%s", err.msg);
+}
+
+static void a_disk_that_is_full_at_open_is_a_clear_error(void **state)
+{
+    const struct kit_dir *dir = *state;
+    struct journal *journal = kit_open(dir);
+    kit_write(journal, 10, 1);
+    uint64_t id = journal_id(journal), next = journal_next_seq(journal);
+    journal_close(&journal);
+    scratch_limit_file_size(10);
+    check_refused(dir->path, strerror(EFBIG));
+    scratch_limit_file_size(RLIM_INFINITY);
+    journal = kit_open(dir);
+    assert_int_equal(journal_id(journal), id);
+    assert_int_equal(journal_next_seq(journal), next);
+    journal_close(&journal);
+}
+
 /* A file system of 1.5 MB on the directory; false where we may not mount. */
 static bool mount_small(const struct kit_dir *dir)
 {
-    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount("busbar-test", dir->path, "tmpfs", 0, "size=1536k") == 0;
+    if (unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount("busbar-test", dir->path, "tmpfs", 0, "size=1536k") == 0)
+        return true;
+    print_message("may not mount a file system here: %s\n", strerror(errno));
+    return false;
 }
 
 static void on_a_full_disk_what_every_sink_has_passed_goes_first(void **state)
@@ -118,17 +161,6 @@ static void on_a_full_disk_what_every_sink_has_passed_goes_first(void **state)
     assert_int_equal(umount(dir->path), 0);
 }
 
-static void check_refused(const char *path, const char *what)
-{
-    struct journal_options options = {.dir = path, .max_size = 1 << 20, .sync_ms = -1};
-    struct journal *journal;
-    struct err err = {0};
-    assert_int_equal(journal_open(&journal, &options, &err), -1);
-    assert_int_equal(err.kind, ERR_FATAL);
-    if (strstr(err.msg, path) == NULL || strstr(err.msg, what) == NULL)
-        fail_msg("%s", err.msg);
-}
-
 static void a_read_only_disk_is_a_clear_error(void **state)
 {
     const struct kit_dir *dir = *state;
@@ -150,6 +182,29 @@ static void a_path_that_is_no_directory_is_a_clear_error(void **state)
     close(open(path, O_CREAT | O_WRONLY, 0600));
     check_refused(path, strerror(ENOTDIR));
     check_refused(below, strerror(ENOTDIR));
+}
+
+static void a_disk_that_fails_under_way_is_fatal_and_keeps_what_was_committed(void **state)
+{
+    struct journal *journal = kit_open(*state);
+    kit_write(journal, 20, 5);
+    uint64_t next = journal_next_seq(journal);
+    char path[512];
+    kit_last_segment(*state, path);
+    int fd = journal->segments[0].file->fd, readable = open(path, O_RDONLY);
+    assert_int_equal(dup2(readable, fd), fd); /* from here on each write fails */
+    close(readable);
+    struct err err;
+    assert_true(kit_append(journal, next, &err) > 0);
+    assert_int_equal(journal_commit(journal, &err), -1);
+    assert_int_equal(err.kind, ERR_FATAL);
+    assert_non_null(strstr(err.msg, "write: "));
+    assert_int_equal(kit_drain_all(journal), next - 1);
+    journal_close(&journal);
+    journal = kit_open(*state);
+    assert_int_equal(journal_next_seq(journal), next);
+    assert_int_equal(kit_drain_all(journal), next - 1);
+    journal_close(&journal);
 }
 
 static void a_sync_that_failed_is_told_to_the_writer(void **state)
@@ -200,6 +255,50 @@ static void syncs_by_interval_and_always(void **state)
     }
 }
 
+/* Stands before the system's own; says how often it was called. */
+static atomic_uint syncs;
+
+int fdatasync(int fd)
+{
+    atomic_fetch_add(&syncs, 1);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* How many files an open of that directory makes durable. */
+static unsigned syncs_at_open(const struct kit_dir *dir, int sync_ms)
+{
+    struct journal_options options = kit_options(dir);
+    options.max_size = 4 * KIT_MIB;
+    options.sync_ms = sync_ms;
+    unsigned before = atomic_load(&syncs);
+    struct journal *journal = kit_open_with(&options);
+    unsigned n = atomic_load(&syncs) - before;
+    journal_close(&journal);
+    return n;
+}
+
+static void what_a_killed_process_wrote_is_made_durable_at_open(void **state)
+{
+    struct journal_options options = kit_options(*state);
+    options.max_size = 4 * KIT_MIB;
+    struct journal *journal = kit_open_with(&options);
+    kit_pad = 3000;
+    kit_write(journal, 600, 5);
+    struct kit_dir copy;
+    kit_dir_make(&copy);
+    kit_dir_copy(*state, &copy); /* as a kill leaves it */
+    unsigned segments = (unsigned)journal->n_segments;
+    assert_in_range(segments, 3, JOURNAL_FINISHED_MAX);
+    assert_int_equal(syncs_at_open(&copy, 100000), segments);
+    assert_int_equal(syncs_at_open(&copy, 100000), 0); /* closed */
+    kit_dir_copy(*state, &copy);
+    assert_int_equal(syncs_at_open(&copy, JOURNAL_SYNC_ALWAYS), segments);
+    kit_dir_copy(*state, &copy);
+    assert_int_equal(syncs_at_open(&copy, JOURNAL_SYNC_NEVER), 0);
+    journal_close(&journal);
+    kit_dir_remove(&copy);
+}
+
 /* ---- deleted while running ---- */
 
 static void look_now(struct journal *journal)
@@ -240,6 +339,26 @@ static void deleted_under_way_it_is_made_anew_and_readers_are_told(void **state)
     journal = kit_open(dir);
     assert_int_equal(journal_id(journal), id);
     assert_int_equal(journal_first_seq(journal), first);
+    assert_int_equal(kit_drain_all(journal), next - first);
+    journal_close(&journal);
+}
+
+static void deleted_on_a_full_disk_it_is_made_anew_when_there_is_room(void **state)
+{
+    const struct kit_dir *dir = *state;
+    struct journal *journal = kit_open(dir);
+    kit_write(journal, 20, 5);
+    uint64_t id = journal_id(journal), first = journal_next_seq(journal);
+    kit_dir_remove(dir);
+    scratch_limit_file_size(10);
+    look_now(journal);
+    scratch_limit_file_size(RLIM_INFINITY);
+    look_now(journal);
+    kit_write(journal, 20, 5);
+    uint64_t next = journal_next_seq(journal);
+    journal_close(&journal);
+    journal = kit_open(dir);
+    assert_int_equal(journal_id(journal), id);
     assert_int_equal(kit_drain_all(journal), next - first);
     journal_close(&journal);
 }
@@ -415,12 +534,17 @@ int main(void)
     const struct CMUnitTest tests[] = {
         KIT_TEST(a_full_disk_loses_nothing_and_goes_on_when_there_is_room),
         KIT_TEST(an_append_that_finds_no_room_appends_nothing),
+        KIT_TEST(a_full_disk_keeps_nothing_from_going_on),
+        KIT_TEST(a_disk_that_is_full_at_open_is_a_clear_error),
         KIT_TEST(on_a_full_disk_what_every_sink_has_passed_goes_first),
         KIT_TEST(a_read_only_disk_is_a_clear_error),
         KIT_TEST(a_path_that_is_no_directory_is_a_clear_error),
+        KIT_TEST(a_disk_that_fails_under_way_is_fatal_and_keeps_what_was_committed),
         KIT_TEST(a_sync_that_failed_is_told_to_the_writer),
         KIT_TEST(syncs_by_interval_and_always),
+        KIT_TEST(what_a_killed_process_wrote_is_made_durable_at_open),
         KIT_TEST(deleted_under_way_it_is_made_anew_and_readers_are_told),
+        KIT_TEST(deleted_on_a_full_disk_it_is_made_anew_when_there_is_room),
         KIT_TEST(deleted_files_are_noticed_when_the_next_segment_is_made),
         KIT_TEST(a_deleted_lock_is_taken_again),
         KIT_TEST(many_readers_share_few_files),

@@ -29,6 +29,7 @@
 enum { KIT_EVENTS_MAX = 4, KIT_RAW_MAX = 64 * 1024 };
 
 KIT size_t kit_pad = 40; /* bytes of filling in each event */
+KIT int64_t kit_first_us = INT64_C(1700000000000000);
 
 /* ---- files ---- */
 
@@ -158,7 +159,7 @@ struct kit_message {
 
 KIT int64_t kit_arrival(uint64_t seq)
 {
-    return INT64_C(1700000000000000) + (int64_t)seq * 10;
+    return kit_first_us + (int64_t)seq * 10;
 }
 
 KIT uint64_t kit_mix(uint64_t seq)
@@ -194,7 +195,8 @@ KIT void kit_event(struct kit_message *m, size_t i, uint64_t seq, size_t *len)
     e->occurrence = (uint32_t)(mix % 2);
     e->ident = mix;
     e->time_us = mix % 5 == 0 ? 0 : (int64_t)mix / 2;
-    e->origin = (enum event_origin)(mix % 3);
+    e->origin = (enum event_origin)(mix % 4);
+    e->epoch = mix % 5 == 0 ? (uint32_t)(mix >> 8) : 0;
     e->repeat = mix % 7 == 0;
 }
 
@@ -247,6 +249,7 @@ KIT void kit_check_event(const struct event *a, const struct event *b)
     assert_int_equal(a->pos_index, b->pos_index);
     assert_int_equal(a->ordinal, b->ordinal);
     assert_int_equal(a->occurrence, b->occurrence);
+    assert_int_equal(a->epoch, b->epoch);
     assert_int_equal(a->ident, b->ident);
     assert_int_equal(a->time_us, b->time_us);
     assert_int_equal(a->origin, b->origin);

@@ -467,16 +467,16 @@ static void a_newer_format_is_refused(void **state)
     int fd = open(path, O_WRONLY);
     assert_int_equal(pwrite(fd, "format=9", 8, 0), 8);
     close(fd);
-    check_refused(dir, "written by a newer busbar (format 9, this one reads up to 1)");
+    check_refused(dir, "written by a newer busbar (format 9, this one reads up to 2)");
     unlink(path);
     kit_last_segment(dir, path);
-    struct journal_segment_header header = {.format = 2, .first_seq = 1};
+    struct journal_segment_header header = {.format = JOURNAL_FORMAT + 1, .first_seq = 1};
     unsigned char bytes[JOURNAL_SEGMENT_HEADER];
     journal_format_put_segment(bytes, &header);
     fd = open(path, O_WRONLY);
     assert_int_equal(pwrite(fd, bytes, sizeof bytes, 0), sizeof bytes);
     close(fd);
-    check_refused(dir, "written by a newer busbar (format 2, this one reads up to 1)");
+    check_refused(dir, "written by a newer busbar (format 3, this one reads up to 2)");
 }
 
 static void two_cannot_have_it_at_once(void **state)

@@ -7,6 +7,8 @@
 #include "connectors/kafka/kafka_topics.h"
 #include "tests/unit/settings_kit.h"
 
+#include <time.h>
+
 /* ---- names ---- */
 
 static void expect_mended(const char *rendered, const char *name)
@@ -145,20 +147,18 @@ static void the_time_is_the_sources_where_it_gives_one(void **state)
     kafka_headers_fini(&h);
 }
 
-static void the_cached_time_reads_like_the_clocks(void **state)
+static void the_id_may_be_all_that_is_told(void **state)
 {
     (void)state;
-    static const int64_t times[] = {
-        0,  1,       999,     1000,        999999,  1000000, INT64_C(1700000000123456),
-        -1, -999999, 1000001, -1000000000, 5999999, 1000,    INT64_C(1700000000120000),
-    };
     struct kafka_headers h = {0};
-    for (size_t i = 0; i < sizeof times / sizeof *times; i++) {
-        char expected[CLOCK_TEXT_MAX];
-        clock_format(times[i], expected);
-        struct str got = kafka_headers_time(&h, times[i]);
-        assert_int_equal(got.len, strlen(expected));
-        assert_memory_equal(got.p, expected, got.len);
+    struct event e = job();
+    for (e.index = 1; e.index <= 2; e.index++) {
+        rd_kafka_headers_t *headers = kafka_headers_id(&h, STR("prod"), 7, &e);
+        expect_header(headers, "ce_id",
+                      e.index == 1 ? "prod/1/Job/default/web \xc3\xa4/JobRegistered/0"
+                                   : "prod/2/Job/default/web \xc3\xa4/JobRegistered/0");
+        assert_int_equal(rd_kafka_header_cnt(headers), 1);
+        rd_kafka_headers_destroy(headers);
     }
     kafka_headers_fini(&h);
 }
@@ -216,8 +216,30 @@ static void defaults_are_what_the_documentation_says(void **state)
     assert_int_equal(out.commit_interval_ms, 100);
     assert_int_equal(out.commit_events, 10000);
     assert_int_equal(out.replication, -1);
+    assert_int_equal(out.headers, KAFKA_HEADERS_CLOUDEVENTS);
     assert_true(kafka_settings_is_embedded(&out));
     settings_free(&s);
+}
+
+static int headers_of(const char *word)
+{
+    char yaml[64];
+    struct kafka_settings out;
+    snprintf(yaml, sizeof yaml, "brokers: a:1\nheaders: %s", word);
+    struct settings *s = parse(yaml);
+    assert_int_equal(settings_apply(s, settings_root(s), "x", kafka_sink.rows, NULL, &out), 0);
+    settings_free(&s);
+    return out.headers;
+}
+
+static void headers_are_all_the_id_or_none(void **state)
+{
+    (void)state;
+    assert_int_equal(headers_of("cloudevents"), KAFKA_HEADERS_CLOUDEVENTS);
+    assert_int_equal(headers_of("id"), KAFKA_HEADERS_ID);
+    assert_int_equal(headers_of("none"), KAFKA_HEADERS_NONE);
+    expect_problem_with("brokers: a:1\nheaders: false",
+                        "\"false\": expected one of cloudevents, id, none for \"headers\"");
 }
 
 static void templates_know_their_variables(void **state)
@@ -261,6 +283,33 @@ static void properties_that_contradict_are_found(void **state)
     expect_problem_with(
         "brokers: a:1\nproperties: {security.protocol: ssl, ssl.ca.location: /no/such.pem}",
         "ssl.ca.location");
+}
+
+/* The problems of the one sink of a whole file. */
+static void expect_sink_problem(const char *yaml, const char *part)
+{
+    struct settings *s = parse(yaml);
+    const struct settings_node *node = settings_item(settings_get(settings_root(s), "sinks"), 0);
+    struct kafka_settings out;
+    assert_int_equal(settings_apply(s, node, "sink lake", kafka_sink.rows, NULL, &out), 0);
+    kafka_sink.check(s, node, &out);
+    char *text = problems_of(s);
+    assert_int_equal(settings_problems(s), part != NULL);
+    if (part != NULL && strstr(text, part) == NULL)
+        fail_msg("\"%s\" does not hold \"%s\"", text, part);
+    free(text);
+    settings_free(&s);
+}
+
+static void standby_needs_a_cluster_that_others_reach(void **state)
+{
+    (void)state;
+    expect_sink_problem("standby: true\nsinks: [{brokers: embedded}]", "standby: true");
+    expect_sink_problem("standby: false\nsinks: [{brokers: embedded}]", NULL);
+    expect_sink_problem("standby: true\nsinks: [{brokers: \"a:1\"}]", NULL);
+    expect_sink_problem("standby: true\nsinks: [{brokers: \"a:1\", properties: "
+                        "{session.timeout.ms: \"3600000\"}}]",
+                        "session.timeout.ms");
 }
 
 static void a_password_never_shows(void **state)
@@ -347,6 +396,65 @@ static void a_tight_topic_has_ever_less_under_way(void **state)
     kafka_topics_fini(&topics);
 }
 
+static void a_tight_topic_stays_so_for_the_next_producer(void **state)
+{
+    (void)state;
+    struct kafka_topics topics = {0};
+    kafka_topics_find(&topics, STR("wide"));
+    kafka_topics_tighten(&topics, kafka_topics_find(&topics, STR("tight")));
+    kafka_topics_restart(&topics);
+    assert_int_equal(topics.n, 1); /* the other is found, and made, only if it is wanted again */
+    assert_int_equal(topics.n_doubtful, 1);
+    int tight = kafka_topics_find(&topics, STR("tight"));
+    int wide = kafka_topics_find(&topics, STR("wide"));
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(i > 0, kafka_topics_is_full(&topics, tight, 10 << 20));
+        assert_false(kafka_topics_is_full(&topics, wide, 10 << 20));
+    }
+    kafka_topics_drained(&topics);
+    assert_false(kafka_topics_is_full(&topics, tight, 1));
+    kafka_topics_fini(&topics);
+}
+
+/* ---- how librdkafka waits (kafka_timers.c) ---- */
+
+enum { TIMER_MS = 10, TIMERS = 40 };
+
+static double ms_of(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
+}
+
+/* Of CPU, for each of the timers that end within a while. */
+static double ms_a_timer(void)
+{
+    double before = ms_of(CLOCK_PROCESS_CPUTIME_ID), began = ms_of(CLOCK_MONOTONIC);
+    usleep(TIMERS * TIMER_MS * 1000);
+    double timers = (ms_of(CLOCK_MONOTONIC) - began) / TIMER_MS;
+    return (ms_of(CLOCK_PROCESS_CPUTIME_ID) - before) / timers;
+}
+
+static void the_last_millisecond_of_a_timer_is_slept_through(void **state)
+{
+    (void)state;
+#ifndef BUSBAR_KAFKA_TIMERS
+    skip(); /* librdkafka is linked as it is */
+#endif
+    char every[16], errstr[256];
+    snprintf(every, sizeof every, "%d", TIMER_MS);
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "topic.metadata.refresh.interval.ms", every, NULL, 0);
+    rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, errstr, sizeof errstr);
+    assert_non_null(rk);
+    double spent = ms_a_timer();
+    for (int more = 2; more > 0 && spent > 0.125; more--)
+        spent = ms_a_timer();
+    rd_kafka_destroy(rk);
+    assert_true(spent < 0.125); /* sleeping takes 0.03, spinning 0.2 to 1 */
+}
+
 /* Debian's librdkafka starts its threads by C11's thrd_create, which ThreadSanitizer 14 does not
  * know: it crashes in the first of them. */
 #if defined(__SANITIZE_THREAD__)
@@ -374,17 +482,21 @@ int main(void)
         cmocka_unit_test(headers_tell_the_event_as_cloudevents_wants),
         cmocka_unit_test(headers_leave_out_what_would_be_empty),
         cmocka_unit_test(the_time_is_the_sources_where_it_gives_one),
-        cmocka_unit_test(the_cached_time_reads_like_the_clocks),
+        cmocka_unit_test(the_id_may_be_all_that_is_told),
         cmocka_unit_test(brokers_are_addresses_or_embedded),
         cmocka_unit_test(defaults_are_what_the_documentation_says),
+        cmocka_unit_test(headers_are_all_the_id_or_none),
         cmocka_unit_test(templates_know_their_variables),
         cmocka_unit_test(properties_that_the_promises_hang_on_are_refused),
         cmocka_unit_test(unknown_properties_and_bad_values_are_found),
         cmocka_unit_test(properties_that_contradict_are_found),
+        cmocka_unit_test(standby_needs_a_cluster_that_others_reach),
         cmocka_unit_test(a_password_never_shows),
         cmocka_unit_test(an_operator_overrides_defaults_but_not_promises),
         cmocka_unit_test(topics_are_found_by_name_up_to_their_limit),
         cmocka_unit_test(a_tight_topic_has_ever_less_under_way),
+        cmocka_unit_test(a_tight_topic_stays_so_for_the_next_producer),
+        cmocka_unit_test(the_last_millisecond_of_a_timer_is_slept_through),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

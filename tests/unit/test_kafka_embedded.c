@@ -3,6 +3,7 @@
  * once is proven with real brokers. */
 #include "connectors/kafka/kafka.h"
 #include "connectors/kafka/kafka_embedded.h"
+#include "connectors/kafka/kafka_pair.h"
 #include "connectors/kafka/kafka_settings.h"
 #include "tests/unit/check.h"
 
@@ -57,6 +58,12 @@ static void expect_result(struct rig *rig, enum sink_result got, enum sink_resul
 static void rig_open(struct rig *rig)
 {
     expect_result(rig, kafka_sink.open(rig->sink, &rig->err), SINK_DONE);
+}
+
+static void rig_begin(struct rig *rig, const char *source)
+{
+    rig_start(rig, source);
+    rig_open(rig);
 }
 
 static struct event event(uint64_t seq, const char *topic, const char *key, const char *data)
@@ -116,17 +123,19 @@ static rd_kafka_t *consumer(void)
 
 static void describe(rd_kafka_message_t *m, struct buf *out)
 {
-    rd_kafka_headers_t *headers = NULL;
-    const void *id = "";
-    size_t size = 0;
-    if (rd_kafka_message_headers(m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    rd_kafka_headers_t *headers;
+    const void *id;
+    size_t size = 0, n = 0;
+    if (rd_kafka_message_headers(m, &headers) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        n = rd_kafka_header_cnt(headers);
         rd_kafka_header_get_last(headers, "ce_id", &id, &size);
-    buf_printf(out, "%s:%.*s:%.*s ", m->key == NULL ? "null" : "", (int)m->key_len,
-               m->key == NULL ? "" : (const char *)m->key, (int)m->len, (const char *)m->payload);
-    assert_true(size > 0);
+    }
+    buf_printf(out, "%s:%.*s:%.*s/%zu ", m->key == NULL ? "null" : "", (int)m->key_len,
+               (const char *)m->key, (int)m->len, (const char *)m->payload, n);
+    assert_int_equal(size > 0, n > 0);
 }
 
-/* All records of one partition as "key:value " each. */
+/* All records of one partition as "key:value/headers " each. */
 static void read_partition(rd_kafka_t *rk, const char *name, int32_t partition, struct buf *out)
 {
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
@@ -175,17 +184,31 @@ static void what_is_published_is_there_with_its_checkpoint(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, "way");
-    rig_open(&rig);
+    rig_begin(&rig, "way");
     struct event events[] = {event(1, "Job", "web", "{\"n\":1}"),
                              event(2, "Job", "web", "{\"n\":2}"), event(3, "Node", "", "{}")};
     expect_result(&rig, publish(&rig, events, 3, 3, NULL), SINK_DONE);
     assert_int_equal(read_seq(&rig), 3);
     char *jobs = records_of("way.Job", 3), *nodes = records_of("way.Node", 3);
-    assert_string_equal(jobs, ":web:{\"n\":1} :web:{\"n\":2} ");
-    assert_string_equal(nodes, "null::{} ");
+    assert_string_equal(jobs, ":web:{\"n\":1}/9 :web:{\"n\":2}/9 ");
+    assert_string_equal(nodes, "null::{}/8 ");
     free(jobs);
     free(nodes);
+    rig_stop(&rig);
+}
+
+static void records_have_the_headers_that_were_asked_for(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_begin(&rig, "head");
+    struct event e = event(1, "Job", "k", "{}");
+    int *kind = &rig.settings.headers;
+    for (*kind = KAFKA_HEADERS_CLOUDEVENTS; *kind <= KAFKA_HEADERS_NONE; ++*kind)
+        expect_result(&rig, publish(&rig, &e, 1, 1, NULL), SINK_DONE);
+    char *records = records_of("head.Job", 3);
+    assert_string_equal(records, ":k:{}/9 :k:{}/1 :k:{}/0 ");
+    free(records);
     rig_stop(&rig);
 }
 
@@ -193,8 +216,7 @@ static void topics_have_the_partitions_that_were_asked_for(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, "parts");
-    rig_open(&rig);
+    rig_begin(&rig, "parts");
     struct event e = event(1, "Job", "k", "{}");
     expect_result(&rig, publish(&rig, &e, 1, 1, NULL), SINK_DONE);
     rd_kafka_t *rk = consumer();
@@ -212,8 +234,7 @@ static void an_empty_batch_moves_the_checkpoint_alone(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, "empty");
-    rig_open(&rig);
+    rig_begin(&rig, "empty");
     expect_result(&rig, publish(&rig, NULL, 0, 41, NULL), SINK_DONE);
     expect_result(&rig, publish(&rig, NULL, 0, 42, NULL), SINK_DONE);
     assert_int_equal(read_seq(&rig), 42);
@@ -250,9 +271,8 @@ static void add_foreign_checkpoints(int n)
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, "busbar.checkpoints", NULL);
     for (int i = 0; i < n; i++) {
         char value[] = "{}", key[] = "busbar.else.lake";
-        assert_int_equal(
-            rd_kafka_produce(topic, 0, RD_KAFKA_MSG_F_COPY, value, 2, key, sizeof key - 1, NULL),
-            0);
+        int rc = rd_kafka_produce(topic, 0, RD_KAFKA_MSG_F_COPY, value, 2, key, 16, NULL);
+        assert_int_equal(rc, 0);
     }
     assert_int_equal(rd_kafka_flush(rk, 10000), 0);
     rd_kafka_topic_destroy(topic);
@@ -263,8 +283,7 @@ static void an_old_checkpoint_is_found_behind_many_others(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, "old");
-    rig_open(&rig);
+    rig_begin(&rig, "old");
     expect_result(&rig, publish(&rig, NULL, 0, 5, NULL), SINK_DONE);
     add_foreign_checkpoints(12000); /* more than the first two windows */
     rig_open(&rig);
@@ -292,19 +311,30 @@ static void an_older_instance_finds_itself_fenced_when_it_comes_back(void **stat
     rig_stop(&b);
 }
 
+/* The mock refuses a request, whatever is in it: the event's, or the checkpoint's where that goes
+ * first. */
+static enum sink_result publish_refused(struct rig *rig, const struct event *e, size_t *refused)
+{
+    enum sink_result r = SINK_FATAL;
+    for (int i = 0; i < 20 && r == SINK_FATAL; i++) {
+        rig_open(rig);
+        kafka_embedded_fail_next(API_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+        r = publish(rig, e, 1, 2, refused);
+        kafka_embedded_fail_next(API_PRODUCE, 0, 0);
+        assert_true(r != SINK_FATAL || strstr(rig->err.msg, "publish the checkpoint") != NULL);
+    }
+    return r;
+}
+
 static void an_event_that_the_broker_refuses_is_named(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, "big");
-    rig_open(&rig);
+    rig_begin(&rig, "big");
     struct event warm = event(1, "Job", "k", "{}");
     expect_result(&rig, publish(&rig, &warm, 1, 1, NULL), SINK_DONE);
-    kafka_embedded_fail_next(API_PRODUCE, 2, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
     size_t refused = 99;
-    enum sink_result r = publish(&rig, &warm, 1, 2, &refused);
-    kafka_embedded_fail_next(API_PRODUCE, 0, 0);
-    expect_result(&rig, r, SINK_REFUSED);
+    expect_result(&rig, publish_refused(&rig, &warm, &refused), SINK_REFUSED);
     assert_int_equal(refused, 0);
     assert_int_equal(rig.err.kind, ERR_INPUT);
     assert_non_null(strstr(rig.err.msg, "Job//k Tested at 1 (2 bytes)"));
@@ -315,14 +345,16 @@ static void an_event_larger_than_any_is_refused_without_asking(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, "huge");
-    rig_open(&rig);
+    rig_begin(&rig, "huge");
     size_t len = KAFKA_MESSAGE_MAX + 1, refused = 99;
     char *huge = mem_zalloc(len);
     struct event events[] = {event(1, "Job", "k", "{}"), event(2, "Job", "k", "")};
     events[1].data = (struct str){huge, len};
-    expect_result(&rig, publish(&rig, events, 2, 2, &refused), SINK_REFUSED);
-    assert_int_equal(refused, 1);
+    for (int kind = KAFKA_HEADERS_CLOUDEVENTS; kind <= KAFKA_HEADERS_NONE; kind++) {
+        rig.settings.headers = kind;
+        expect_result(&rig, publish(&rig, events, 2, 2, &refused), SINK_REFUSED);
+        assert_int_equal(refused, 1);
+    }
     expect_result(&rig, publish(&rig, events, 1, 1, NULL), SINK_DONE);
     assert_int_equal(read_seq(&rig), 1);
     free(huge);
@@ -333,8 +365,7 @@ static void a_missing_right_is_the_operators_business(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, "acl");
-    rig_open(&rig);
+    rig_begin(&rig, "acl");
     struct event e = event(1, "Job", "k", "{}");
     expect_result(&rig, publish(&rig, &e, 1, 1, NULL), SINK_DONE);
     kafka_embedded_fail_next(API_PRODUCE, 2, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
@@ -349,8 +380,7 @@ static void a_lost_epoch_without_a_successor_is_unknown(void **state)
 {
     (void)state;
     struct rig rig;
-    rig_start(&rig, "epoch");
-    rig_open(&rig);
+    rig_begin(&rig, "epoch");
     struct event e = event(1, "Job", "k", "{}");
     expect_result(&rig, publish(&rig, &e, 1, 1, NULL), SINK_DONE);
     kafka_embedded_fail_next(API_END_TXN, 1, RD_KAFKA_RESP_ERR_PRODUCER_FENCED);
@@ -392,6 +422,126 @@ static void a_broker_that_is_away_is_tried_again_and_said_plainly(void **state)
     rig_stop(&rig);
 }
 
+/* ---- peek ---- */
+
+static uint64_t peek_seq(struct rig *rig)
+{
+    struct checkpoint cp = {0};
+    bool found = true;
+    expect_result(rig, kafka_sink.peek(rig->sink, &cp, &found, &rig->err), SINK_DONE);
+    uint64_t seq = found ? cp.seq : 0;
+    checkpoint_fini(&cp);
+    return seq;
+}
+
+static void who_is_not_the_owner_may_peek(void **state)
+{
+    (void)state;
+    struct rig owner, other;
+    rig_start(&owner, "peek");
+    rig_start(&other, "peek");
+    struct kafka_pair *pair = other.sink;
+    pair->holds_embedded = kafka_embedded_ref(NULL) == 0; /* as open would have it */
+    assert_int_equal(peek_seq(&other), 0);                /* maybe not even a topic */
+    rig_open(&owner);
+    assert_int_equal(peek_seq(&other), 0);
+    expect_result(&owner, publish(&owner, NULL, 0, 5, NULL), SINK_DONE);
+    expect_result(&owner, publish(&owner, NULL, 0, 6, NULL), SINK_DONE);
+    add_foreign_checkpoints(1500); /* more than the first window, */
+    rig_open(&owner);              /* where only this stands */
+    assert_int_equal(peek_seq(&other), 6);
+    expect_result(&owner, publish(&owner, NULL, 0, 7, NULL), SINK_DONE); /* not fenced by it */
+    assert_null(pair->producer.rk);
+    rig_stop(&owner);
+    rig_stop(&other);
+}
+
+static void a_peek_at_a_broker_that_is_away_is_tried_again(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct checkpoint cp = {0};
+    bool found = true;
+    rig_start(&rig, "peekaway");
+    kafka_sink.destroy(rig.sink);
+    rig.settings.brokers = "127.0.0.1:1";
+    rig.sink = kafka_sink.create(&rig.pair, &rig.limits);
+    stop_request(rig.stop);
+    expect_result(&rig, kafka_sink.peek(rig.sink, &cp, &found, &rig.err), SINK_RETRY);
+    assert_false(found);
+    rig_stop(&rig);
+}
+
+/* ---- a checkpoint topic that is empty when its owner comes back ---- */
+
+/* An owner that has published up to 5, in a checkpoint topic that nobody finds any more. */
+static void rig_start_forgotten(struct rig *rig, const char *source, const char *empty_topic)
+{
+    rig_begin(rig, source);
+    expect_result(rig, publish(rig, NULL, 0, 5, NULL), SINK_DONE);
+    rig->settings.checkpoint_topic = empty_topic;
+}
+
+static void an_owner_writes_its_checkpoint_down_again(void **state)
+{
+    (void)state;
+    struct rig rig, heir;
+    rig_start_forgotten(&rig, "lost", "lost.checkpoints");
+    rig_open(&rig);
+    assert_int_equal(read_seq(&rig), 5);
+    rig_start(&heir, "lost"); /* one that knows nothing but what is written */
+    heir.settings.checkpoint_topic = "lost.checkpoints";
+    rig_open(&heir);
+    assert_int_equal(read_seq(&heir), 5);
+    rig_stop(&heir);
+    rig_stop(&rig);
+}
+
+static void in_another_cluster_an_owner_begins_anew(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_start_forgotten(&rig, "moved", "moved.checkpoints");
+    struct kafka_pair *pair = rig.sink;
+    assert_non_null(pair->cluster);
+    free(pair->cluster);
+    pair->cluster = mem_strdup("the one that was here before");
+    rig_open(&rig);
+    assert_int_equal(read_seq(&rig), 0);
+    assert_int_equal(pair->known.len, 0);
+    expect_result(&rig, publish(&rig, NULL, 0, 6, NULL), SINK_DONE);
+    assert_string_not_equal(pair->cluster, "the one that was here before");
+    rig_stop(&rig);
+}
+
+static void a_cluster_that_tells_no_id_is_taken_for_the_same(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_start_forgotten(&rig, "nameless", "nameless.checkpoints");
+    struct kafka_pair *pair = rig.sink;
+    free(pair->cluster);
+    pair->cluster = NULL;
+    rig_open(&rig);
+    assert_int_equal(read_seq(&rig), 5);
+    rig_stop(&rig);
+}
+
+static void who_was_fenced_knows_no_checkpoint_any_more(void **state)
+{
+    (void)state;
+    struct rig a, b;
+    rig_start_forgotten(&a, "forget", "busbar.checkpoints");
+    rig_start(&b, "forget");
+    rig_open(&b);
+    expect_result(&a, kafka_sink.open(a.sink, &a.err), SINK_FENCED);
+    a.settings.checkpoint_topic = "forget.checkpoints";
+    rig_open(&a);
+    assert_int_equal(read_seq(&a), 0);
+    rig_stop(&a);
+    rig_stop(&b);
+}
+
 static int hold_cluster(void **state)
 {
     (void)state;
@@ -427,6 +577,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_pair_has_no_checkpoint),
         cmocka_unit_test(what_is_published_is_there_with_its_checkpoint),
+        cmocka_unit_test(records_have_the_headers_that_were_asked_for),
         cmocka_unit_test(topics_have_the_partitions_that_were_asked_for),
         cmocka_unit_test(an_empty_batch_moves_the_checkpoint_alone),
         cmocka_unit_test(a_checkpoint_outlives_close_and_is_ones_own),
@@ -438,6 +589,12 @@ int main(void)
         cmocka_unit_test(a_lost_epoch_without_a_successor_is_unknown),
         cmocka_unit_test(a_lost_epoch_with_a_successor_is_fenced),
         cmocka_unit_test(a_broker_that_is_away_is_tried_again_and_said_plainly),
+        cmocka_unit_test(who_is_not_the_owner_may_peek),
+        cmocka_unit_test(a_peek_at_a_broker_that_is_away_is_tried_again),
+        cmocka_unit_test(an_owner_writes_its_checkpoint_down_again),
+        cmocka_unit_test(in_another_cluster_an_owner_begins_anew),
+        cmocka_unit_test(a_cluster_that_tells_no_id_is_taken_for_the_same),
+        cmocka_unit_test(who_was_fenced_knows_no_checkpoint_any_more),
     };
     return cmocka_run_group_tests(tests, hold_cluster, let_go_of_cluster);
 }

@@ -3,13 +3,6 @@
 
 #include <signal.h>
 
-struct kit {
-    struct bridge *bridge;
-    struct mirror_settings settings;
-    struct mirror *mirror;
-    const char *address;
-};
-
 static void open_kit(struct kit *kit)
 {
     kit->mirror = kit_mirror(kit->bridge, &kit->settings);
@@ -22,15 +15,6 @@ static int setup(void **state)
     kit->bridge = kit_bridge(2, 1 << 20);
     kit->settings = kit_settings();
     *state = kit;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    struct kit *kit = *state;
-    mirror_close(&kit->mirror);
-    kit_bridge_free(&kit->bridge);
-    free(kit);
     return 0;
 }
 
@@ -222,23 +206,35 @@ static void checks_its_settings(void **state)
     expect_problem("http: {listen: 127.0.0.1:0, max_cleints: 5}\n", "max_clients");
 }
 
+static void says_what_is_wrong_with_its_certificate_and_its_key(void **state)
+{
+    (void)state;
+    const char *two = "http:\n  tls_certificate: /proc/none.pem\n  tls_key: /proc/version\n";
+    expect_problem("http: {tls_key: /proc/version}\n", "f.yaml:1: tls_key alone: expected");
+    expect_problem(two, "f.yaml:2: certificate /proc/none.pem: No such file");
+    expect_problem(two, "f.yaml:3: key /proc/version: not a PEM file");
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(answers_its_pages, setup, teardown),
-        cmocka_unit_test_setup_teardown(says_why_it_is_not_ready, setup, teardown),
+        cmocka_unit_test_setup_teardown(answers_its_pages, setup, kit_teardown),
+        cmocka_unit_test_setup_teardown(says_why_it_is_not_ready, setup, kit_teardown),
         cmocka_unit_test_setup_teardown(tells_what_there_is_where_it_is_asked_for_something_else,
-                                        setup, teardown),
-        cmocka_unit_test_setup_teardown(head_of_events_ends_at_once, setup, teardown),
-        cmocka_unit_test_setup_teardown(refuses_what_it_does_not_understand, setup, teardown),
+                                        setup, kit_teardown),
+        cmocka_unit_test_setup_teardown(head_of_events_ends_at_once, setup, kit_teardown),
+        cmocka_unit_test_setup_teardown(refuses_what_it_does_not_understand, setup, kit_teardown),
         cmocka_unit_test_setup_teardown(asks_for_the_token_everywhere_but_in_healthz, setup,
-                                        teardown),
-        cmocka_unit_test_setup_teardown(tells_browsers_which_pages_may_read_it, setup, teardown),
-        cmocka_unit_test_setup_teardown(says_nothing_of_origins_unless_told_to, setup, teardown),
-        cmocka_unit_test_setup_teardown(says_so_where_the_port_is_taken, setup, teardown),
+                                        kit_teardown),
+        cmocka_unit_test_setup_teardown(tells_browsers_which_pages_may_read_it, setup,
+                                        kit_teardown),
+        cmocka_unit_test_setup_teardown(says_nothing_of_origins_unless_told_to, setup,
+                                        kit_teardown),
+        cmocka_unit_test_setup_teardown(says_so_where_the_port_is_taken, setup, kit_teardown),
         cmocka_unit_test(listens_elsewhere_than_on_loopback_only_when_told_how),
         cmocka_unit_test(checks_its_settings),
+        cmocka_unit_test(says_what_is_wrong_with_its_certificate_and_its_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,13 +6,6 @@
 
 enum { SOURCES = 2 };
 
-struct kit {
-    struct bridge *bridge;
-    struct mirror_settings settings;
-    struct mirror *mirror;
-    const char *address;
-};
-
 static int setup(void **state)
 {
     struct kit *kit = mem_zalloc(sizeof *kit);
@@ -27,23 +20,6 @@ static void open_kit(struct kit *kit)
 {
     kit->mirror = kit_mirror(kit->bridge, &kit->settings);
     kit->address = mirror_address(kit->mirror);
-}
-
-static int teardown(void **state)
-{
-    struct kit *kit = *state;
-    mirror_close(&kit->mirror);
-    kit_bridge_free(&kit->bridge);
-    free(kit);
-    return 0;
-}
-
-static bool metric_becomes(struct kit *kit, const char *name, long value)
-{
-    int64_t until = clock_mono_ms() + KIT_WAIT_MS;
-    while (kit_metric(kit->bridge, name) != value && clock_mono_ms() < until)
-        poll(NULL, 0, 10);
-    return kit_metric(kit->bridge, name) == value;
 }
 
 /* ---- numbered events whose content tells whether it is whole ---- */
@@ -215,7 +191,7 @@ static void everybody_gets_everything_once_and_in_order(void **state)
     for (size_t i = 0; i < n_readers; i++)
         end_reader(&readers[i]);
     assert_int_equal(0, kit_metric(kit->bridge, "busbar_clients_cut_total"));
-    assert_true(metric_becomes(kit, "busbar_clients", 0));
+    assert_true(kit_becomes(kit->bridge, "busbar_clients", 0));
 }
 
 static void more_clients_than_may_hold_readers_come_back_at_once(void **state)
@@ -340,8 +316,8 @@ static void a_client_that_takes_nothing_is_cut(void **state)
     fill(kit, 0, 400);
     kit_add(kit->bridge, 0, "the end");
     peer_expect(&fine, "data: the end\n\n");
-    assert_true(metric_becomes(kit, "busbar_clients_cut_total", 1));
-    assert_true(metric_becomes(kit, "busbar_clients", 1));
+    assert_true(kit_becomes(kit->bridge, "busbar_clients_cut_total", 1));
+    assert_true(kit_becomes(kit->bridge, "busbar_clients", 1));
     kit_add(kit->bridge, 0, "after");
     peer_expect(&fine, "data: after\n\n");
     peer_close(&stuck);
@@ -360,7 +336,7 @@ static void clients_that_went_away_are_noticed_while_nothing_happens(void **stat
     assert_int_equal(20, kit_metric(kit->bridge, "busbar_clients"));
     for (int i = 0; i < 20; i++)
         peer_close(&peers[i]);
-    assert_true(metric_becomes(kit, "busbar_clients", 0));
+    assert_true(kit_becomes(kit->bridge, "busbar_clients", 0));
     assert_int_equal(20, kit_metric(kit->bridge, "busbar_clients_total"));
 }
 
@@ -388,7 +364,7 @@ static void turns_away_who_comes_beyond_the_limit(void **state)
     assert_int_equal(2, kit_metric(kit->bridge, "busbar_clients_refused_total"));
     free(kit_ask(kit->address, "GET /status HTTP/1.1\r\n")); /* others are answered */
     peer_close(&peers[0]);
-    assert_true(metric_becomes(kit, "busbar_clients", 1));
+    assert_true(kit_becomes(kit->bridge, "busbar_clients", 1));
     peers[0] = peer_get(kit->address, "/events", "");
     peer_expect(&peers[0], ": busbar\n\n");
     peer_close(&peers[0]);
@@ -423,7 +399,7 @@ static void serves_a_thousand(void **state)
     assert_int_equal(CLIENTS / 2 * 33, kit_metric(kit->bridge, "busbar_delivered_total"));
     for (int i = 0; i < CLIENTS; i++)
         peer_close(&peers[i]);
-    assert_true(metric_becomes(kit, "busbar_clients", 0));
+    assert_true(kit_becomes(kit->bridge, "busbar_clients", 0));
 }
 
 static void ends_its_streams_when_it_closes(void **state)
@@ -442,7 +418,7 @@ static void ends_its_streams_when_it_closes(void **state)
     peer_close(&half);
 }
 
-#define WITH_KIT(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+#define WITH_KIT(fn) cmocka_unit_test_setup_teardown(fn, setup, kit_teardown)
 
 int main(void)
 {

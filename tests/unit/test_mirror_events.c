@@ -3,13 +3,6 @@
 
 #include <signal.h>
 
-struct kit {
-    struct bridge *bridge;
-    struct mirror_settings settings;
-    struct mirror *mirror;
-    const char *address;
-};
-
 static int setup_sized(void **state, uint64_t journal_bytes)
 {
     struct kit *kit = mem_zalloc(sizeof *kit);
@@ -31,15 +24,6 @@ static int setup(void **state)
 static int setup_small(void **state)
 {
     return setup_sized(state, 1 << 20);
-}
-
-static int teardown(void **state)
-{
-    struct kit *kit = *state;
-    mirror_close(&kit->mirror);
-    kit_bridge_free(&kit->bridge);
-    free(kit);
-    return 0;
 }
 
 static struct peer get(const struct kit *kit, const char *target)
@@ -523,7 +507,7 @@ static void the_oldest_is_not_a_gap_but_a_time_before_it_is(void **state)
     peer_close(&p);
 }
 
-#define WITH(fn, before) cmocka_unit_test_setup_teardown(fn, before, teardown)
+#define WITH(fn, before) cmocka_unit_test_setup_teardown(fn, before, kit_teardown)
 
 int main(void)
 {

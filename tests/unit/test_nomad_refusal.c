@@ -54,11 +54,67 @@ static void small_token_for_some_topics(void **state)
     assert_detail(r, "one of `topics`");
 }
 
+static void names_what_each_topic_needs(void **state)
+{
+    struct rig *r = *state;
+    const char *const topics[] = {"Job:a", "Node", "Job:b", "HostVolume", "Service", "*"};
+    r->settings.token_file = "nowhere";
+    r->settings.filter_at = NOMAD_FILTER_AT_SERVER;
+    r->settings.topics = (struct setting_list){topics, 6};
+    r->settings.ns = "apps";
+    refuse(r, ANSWERS(REFUSAL("500 Internal Server Error", "Permission denied")));
+    assert_detail(r, "needed are, Job, Service: the capability read-job in namespace apps; "
+                     "HostVolume: the capability host-volume-read in namespace apps; "
+                     "Node: node { policy = \"read\" }; *: a management token");
+}
+
+static void names_every_namespace_where_all_are_asked_for(void **state)
+{
+    struct rig *r = *state;
+    r->settings.token = "s3cret";
+    r->settings.filter_at = NOMAD_FILTER_AT_SERVER;
+    r->topics[0] = "Evaluation";
+    refuse(r, ANSWERS(REFUSAL("500 Internal Server Error", "Permission denied")));
+    assert_detail(r, "Evaluation: the capability read-job in every namespace");
+}
+
+static void an_unknown_token_from_a_file(void **state)
+{
+    struct rig *r = *state;
+    r->settings.token_file = "nowhere";
+    refuse(r, ANSWERS(REFUSAL("403 Forbidden", "Permission denied")));
+    assert_detail(r, "does not accept this `token_file`");
+}
+
+static void a_reverse_proxy_without_credentials(void **state)
+{
+    struct rig *r = *state;
+    refuse(r, ANSWERS(REFUSAL("401 Unauthorized", "")));
+    assert_detail(r, "set `username` and `password`");
+}
+
+static void a_reverse_proxy_with_wrong_credentials(void **state)
+{
+    struct rig *r = *state;
+    r->settings.access.username = "me";
+    r->settings.access.password = "s3cret";
+    refuse(r, ANSWERS(REFUSAL("401 Unauthorized", "")));
+    assert_detail(r, "does not accept this `username`");
+}
+
+static void a_proxy_that_wants_credentials(void **state)
+{
+    struct rig *r = *state;
+    refuse(r, ANSWERS(REFUSAL("407 Proxy Authentication Required", "")));
+    assert_detail(r, "set them in `proxy`");
+}
+
 static void broker_off(void **state)
 {
     struct rig *r = *state;
     refuse(r, ANSWERS(REFUSAL("500 Internal Server Error", "EventBroker not configured")));
     assert_detail(r, "enable_event_broker = true");
+    assert_detail(r, "type: nomad_blocking");
 }
 
 static void bad_request(void **state)
@@ -193,6 +249,12 @@ int main(void)
         TEST(no_token),
         TEST(small_token_for_everything),
         TEST(small_token_for_some_topics),
+        TEST(names_what_each_topic_needs),
+        TEST(names_every_namespace_where_all_are_asked_for),
+        TEST(an_unknown_token_from_a_file),
+        TEST(a_reverse_proxy_without_credentials),
+        TEST(a_reverse_proxy_with_wrong_credentials),
+        TEST(a_proxy_that_wants_credentials),
         TEST(broker_off),
         TEST(bad_request),
         TEST(not_found),

@@ -335,21 +335,31 @@ static void publish_tells_each_stream_then_its_events(void **state)
     assert_int_equal(template_new(&stream, "%{topic}", 1, NULL), 0);
     struct redis_batch *plan = mem_zalloc(sizeof *plan);
     redis_batch_plan(plan, stream, &batch);
-    struct redis_publish publish = {"SHA", "C", "O", STR("1 t"), STR(""), STR("{n}"), 7};
+    struct redis_publish publish = {.sha = "SHA",
+                                    .checkpoint_key = "C",
+                                    .owner_key = "O",
+                                    .lease_key = "L",
+                                    .instance = "me",
+                                    .lease_ms = 5000,
+                                    .owner = STR("1 t"),
+                                    .expected = STR(""),
+                                    .next = STR("{n}"),
+                                    .max_entries = 7};
     struct redis_command cmd = {0};
     redis_batch_command(plan, &publish, &batch, &cmd);
     expect_wire(
-        &cmd, STR("*38\r\n$7\r\nEVALSHA\r\n$3\r\nSHA\r\n$1\r\n4\r\n$1\r\nC\r\n$1\r\nO\r\n"
-                  "$3\r\nJob\r\n$4\r\nNode\r\n$3\r\n1 t\r\n$0\r\n\r\n$3\r\n{n}\r\n$1\r\n7\r\n"
-                  "$1\r\ns\r\n"
-                  "$1\r\n2\r\n"
-                  "$3\r\n9-4\r\n$16\r\ns/9/Job//k\"1/T/0\r\n$3\r\nJob\r\n$1\r\nT\r\n$3\r\nk\"1\r\n"
-                  "$0\r\n\r\n$24\r\n1970-01-01T00:00:01.500Z\r\n$2\r\n{}\r\n"
-                  "$3\r\n9-5\r\n$16\r\ns/9/Job//k\"1/T/0\r\n$3\r\nJob\r\n$1\r\nT\r\n$3\r\nk\"1\r\n"
-                  "$0\r\n\r\n$24\r\n1970-01-01T00:00:01.500Z\r\n$2\r\n{}\r\n"
-                  "$1\r\n1\r\n"
-                  "$3\r\n9-4\r\n$17\r\ns/9/Node//k\"1/T/0\r\n$4\r\nNode\r\n$1\r\nT\r\n"
-                  "$3\r\nk\"1\r\n$0\r\n\r\n$24\r\n1970-01-01T00:00:02.000Z\r\n$2\r\n{}\r\n"));
+        &cmd,
+        STR("*41\r\n$7\r\nEVALSHA\r\n$3\r\nSHA\r\n$1\r\n5\r\n$1\r\nC\r\n$1\r\nO\r\n$1\r\nL\r\n"
+            "$3\r\nJob\r\n$4\r\nNode\r\n$3\r\n1 t\r\n$0\r\n\r\n$3\r\n{n}\r\n$1\r\n7\r\n"
+            "$1\r\ns\r\n$2\r\nme\r\n$4\r\n5000\r\n"
+            "$1\r\n2\r\n"
+            "$3\r\n9-4\r\n$16\r\ns/9/Job//k\"1/T/0\r\n$3\r\nJob\r\n$1\r\nT\r\n$3\r\nk\"1\r\n"
+            "$0\r\n\r\n$24\r\n1970-01-01T00:00:01.500Z\r\n$2\r\n{}\r\n"
+            "$3\r\n9-5\r\n$16\r\ns/9/Job//k\"1/T/0\r\n$3\r\nJob\r\n$1\r\nT\r\n$3\r\nk\"1\r\n"
+            "$0\r\n\r\n$24\r\n1970-01-01T00:00:01.500Z\r\n$2\r\n{}\r\n"
+            "$1\r\n1\r\n"
+            "$3\r\n9-4\r\n$17\r\ns/9/Node//k\"1/T/0\r\n$4\r\nNode\r\n$1\r\nT\r\n"
+            "$3\r\nk\"1\r\n$0\r\n\r\n$24\r\n1970-01-01T00:00:02.000Z\r\n$2\r\n{}\r\n"));
     redis_command_fini(&cmd);
     redis_batch_fini(plan);
     free(plan);

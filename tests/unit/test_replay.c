@@ -3,6 +3,7 @@
 
 #include "bridge/base/clock.h"
 #include "connectors/replay/replay.h"
+#include "tests/unit/stopwatch.h"
 
 #include <stdarg.h>
 #include <setjmp.h>
@@ -139,12 +140,17 @@ static void keeps_to_the_rate(void **state)
 {
     struct fixture *f = *state;
     f->settings.rate = 20;
-    int64_t before = clock_mono_ms();
-    replay(f, LINE(1, "a") "\n" LINE(2, "b") "\n" LINE(3, "c") "\n");
-    int64_t took = clock_mono_ms() - before;
-    assert_int_equal(f->in.messages, 3);
-    assert_in_range(took, 95, 2000);
-    assert_true(f->in.flushes >= 3);
+    bool each_alone = false;
+    /* What is due at once, as after the machine stood still, is one flush: not each time. */
+    for (size_t tries = 1; tries <= 10 && !each_alone; tries++) {
+        size_t flushes = f->in.flushes;
+        struct stopwatch before = stopwatch_start();
+        replay(f, LINE(1, "a") "\n" LINE(2, "b") "\n" LINE(3, "c") "\n");
+        assert_took(&before, 95, 2000);
+        assert_int_equal(f->in.messages, 3 * tries);
+        each_alone = f->in.flushes >= flushes + 3;
+    }
+    assert_true(each_alone);
 }
 
 static void stops_when_asked_to_in_the_middle(void **state)
@@ -152,9 +158,9 @@ static void stops_when_asked_to_in_the_middle(void **state)
     struct fixture *f = *state;
     f->settings.rate = 1;
     f->in.stop_after_messages = 1;
-    int64_t before = clock_mono_ms();
+    struct stopwatch before = stopwatch_start();
     replay(f, LINE(1, "a") "\n" LINE(2, "b") "\n" LINE(3, "c") "\n");
-    assert_true(clock_mono_ms() - before < 900);
+    assert_took(&before, 0, 900);
     assert_int_equal(f->rc, 0);
     assert_int_equal(f->in.messages, 1);
     assert_int_equal(f->in.ended, 0);

@@ -159,25 +159,60 @@ static void identities_differ_where_fields_only_run_together(void **state)
     assert_true(a == event_hash(1, STR("Job"), STR("ab"), STR("c"), STR("t"), 0));
 }
 
+static void pass_event(struct checkpoint *cp, uint64_t seq, uint64_t index, uint64_t ident)
+{
+    struct event e = {.seq = seq, .index = index, .ident = ident, .epoch = 3};
+    checkpoint_pass(cp, &e);
+}
+
 static void checkpoints_survive_text(void **state)
 {
     (void)state;
-    struct checkpoint cp = {.journal_id = 0xfedcba9876543210, .epoch = 3}, back = {0};
-    checkpoint_pass(&cp, 9, 100, 1);
-    checkpoint_pass(&cp, 10, 101, 0xffffffffffffffff);
-    checkpoint_pass(&cp, 11, 101, 5);
+    struct checkpoint cp = {.journal_id = 0xfedcba9876543210, .resync = CHECKPOINT_RESYNC_OWED};
+    struct checkpoint back = {0};
+    pass_event(&cp, 9, 100, 1);
+    pass_event(&cp, 10, 101, 0xffffffffffffffff);
+    pass_event(&cp, 11, 101, 5);
     struct buf text = {0};
     struct err err;
     checkpoint_encode(&cp, &text);
-    assert_string_equal(buf_cstr(&text), "{\"v\":1,\"journal\":\"fedcba9876543210\",\"seq\":11,"
-                                         "\"index\":101,\"epoch\":3,\"resync\":false,\"hashes\":["
-                                         "\"ffffffffffffffff\",\"0000000000000005\"]}");
+    assert_string_equal(buf_cstr(&text),
+                        "{\"v\":2,\"journal\":\"fedcba9876543210\",\"seq\":11,"
+                        "\"index\":101,\"epoch\":3,\"resync\":\"owed\",\"hashes\":["
+                        "\"ffffffffffffffff\",\"0000000000000005\"]}");
     assert_int_equal(checkpoint_decode(&back, buf_str(&text), &err), 0);
     assert_true(back.journal_id == cp.journal_id && back.seq == 11 && back.index == 101);
     assert_true(checkpoint_has(&back, 5) && !checkpoint_has(&back, 1));
+    assert_true(back.epoch == 3 && back.resync == CHECKPOINT_RESYNC_OWED);
     buf_fini(&text);
     checkpoint_fini(&cp);
     checkpoint_fini(&back);
+}
+
+static void checkpoints_of_the_version_before_are_read(void **state)
+{
+    (void)state;
+    struct checkpoint cp = {0};
+    struct err err;
+    assert_int_equal(checkpoint_decode(&cp,
+                                       STR("{\"v\":1,\"journal\":\"fedcba9876543210\",\"seq\":11,"
+                                           "\"index\":101,\"epoch\":0,\"resync\":true,"
+                                           "\"hashes\":[\"0000000000000005\"]}"),
+                                       &err),
+                     0);
+    assert_true(cp.seq == 11 && cp.index == 101 && cp.resync == CHECKPOINT_RESYNC_OPEN);
+    checkpoint_fini(&cp);
+}
+
+static void checkpoints_compare_epochs_before_indexes(void **state)
+{
+    (void)state;
+    struct checkpoint cp = {.epoch = 1, .index = 10};
+    assert_true(checkpoint_compare(&cp, &(struct event){.epoch = 0, .index = 99}) < 0);
+    assert_true(checkpoint_compare(&cp, &(struct event){.epoch = 2, .index = 1}) > 0);
+    assert_true(checkpoint_compare(&cp, &(struct event){.epoch = 1, .index = 9}) < 0);
+    assert_true(checkpoint_compare(&cp, &(struct event){.epoch = 1, .index = 10}) == 0);
+    assert_true(checkpoint_compare(&cp, &(struct event){.epoch = 1, .index = 11}) > 0);
 }
 
 static void checkpoints_that_are_none_are_refused(void **state)
@@ -187,7 +222,11 @@ static void checkpoints_that_are_none_are_refused(void **state)
         "",
         "{}",
         "[]",
-        "{\"v\":2}",
+        "{\"v\":3}",
+        "{\"v\":2,\"journal\":\"fedcba9876543210\",\"seq\":1,\"index\":1,\"epoch\":0,"
+        "\"resync\":\"sometimes\",\"hashes\":[]}",
+        "{\"v\":2,\"journal\":\"fedcba9876543210\",\"seq\":1,\"index\":1,\"epoch\":4294967296,"
+        "\"resync\":\"none\",\"hashes\":[]}",
         "{\"v\":1,\"journal\":\"xyz\",\"seq\":1,\"index\":1,\"epoch\":0,\"resync\":false,"
         "\"hashes\":[]}",
         "{\"v\":1,\"journal\":\"fedcba9876543210\",\"seq\":-1,\"index\":1,\"epoch\":0,\"resync\":"
@@ -210,7 +249,7 @@ static void checkpoints_bound_their_hashes(void **state)
     (void)state;
     struct checkpoint cp = {0};
     for (uint64_t i = 1; i <= 3 * CHECKPOINT_HASHES_MAX; i++)
-        checkpoint_pass(&cp, i, 7, i);
+        pass_event(&cp, i, 7, i);
     assert_true(cp.n_hashes <= CHECKPOINT_HASHES_MAX);
     assert_true(checkpoint_has(&cp, 3 * CHECKPOINT_HASHES_MAX));
     checkpoint_fini(&cp);
@@ -245,6 +284,8 @@ int main(void)
         cmocka_unit_test(identities_read_as_the_contract_says),
         cmocka_unit_test(identities_differ_where_fields_only_run_together),
         cmocka_unit_test(checkpoints_survive_text),
+        cmocka_unit_test(checkpoints_of_the_version_before_are_read),
+        cmocka_unit_test(checkpoints_compare_epochs_before_indexes),
         cmocka_unit_test(checkpoints_that_are_none_are_refused),
         cmocka_unit_test(checkpoints_bound_their_hashes),
         cmocka_unit_test(own_events_are_valid_json_in_the_order_of_the_contract),

@@ -60,12 +60,38 @@ static void checks_host_and_port(void **state)
                                         "a:1:2", "a:b", "a :1", NULL});
 }
 
+static void goes_on_in_the_rows_that_tables_share(void **state)
+{
+    (void)state;
+    static const struct setting shared[] = {
+        {.name = "shared", .type = SETTING_BOOL, .offset = 8, .fallback = "true"},
+        {.name = NULL},
+    };
+    static const struct setting only_shared[] = {{.name = NULL, .rest = shared}};
+    static const struct setting own[] = {
+        {.name = "own", .type = SETTING_INT, .offset = 0, .fallback = "7"},
+        {.name = NULL, .rest = only_shared},
+    };
+    struct {
+        int64_t own;
+        bool shared;
+    } out = {0};
+    static const char yaml[] = "own: 8\nshered: false\n";
+    struct settings *s = settings_parse("a.yaml", yaml, strlen(yaml));
+    assert_int_equal(settings_apply(s, settings_root(s), "a", own, NULL, &out), -1);
+    assert_int_equal(out.own, 8);
+    assert_true(out.shared);
+    assert_int_equal(settings_problems(s), 1); /* shered */
+    settings_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(checks_names),
         cmocka_unit_test(checks_http_urls),
         cmocka_unit_test(checks_host_and_port),
+        cmocka_unit_test(goes_on_in_the_rows_that_tables_share),
     };
     return cmocka_run_group_tests_name("settings_check", tests, NULL, NULL);
 }

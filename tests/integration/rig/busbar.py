@@ -79,8 +79,11 @@ class Busbar(Server):
         except (OSError, http.client.HTTPException):
             return False
 
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=20)
+
     def get(self, path: str, headers: dict | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=20)
+        connection = self.connect()
         try:
             connection.request("GET", path, headers=headers or {})
             answer = connection.getresponse()

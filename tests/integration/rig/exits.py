@@ -21,6 +21,7 @@ class Arrival:
     identity: str | None
     data: bytes
     faults: list[str] = field(default_factory=list)
+    epoch: int = 0  # how often the source's index had started over, as the identity says
 
     @property
     def index(self) -> int:
@@ -36,8 +37,17 @@ class Arrival:
 
     @property
     def is_own(self) -> bool:
-        """Said by the busbar itself, not by the source."""
-        return self.topic == "Busbar" or self.type == "Snapshot"
+        """Said by the busbar itself, not by the source: gaps and the like, and what a resync told."""
+        return self.topic == "Busbar" or self.is_of_resync
+
+    @property
+    def is_of_resync(self) -> bool:
+        return self.topic != "Busbar" and self.type in ("Snapshot", "Vanished")
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What never falls in one lane."""
+        return self.epoch, self.index
 
 
 def from_kafka(records) -> list[Arrival]:
@@ -50,7 +60,7 @@ def _from_record(record) -> Arrival:
     identity = headers.get("ce_id", "")
     claims = {
         "Topic": headers.get("ce_topic"),
-        "Namespace": headers.get("ce_namespace"),
+        "Namespace": headers.get("ce_namespace", ""),  # left out where there is none
         "Index": headers.get("ce_index"),
         "Key": (record.key or b"").decode(),
     }
@@ -85,14 +95,16 @@ def _from_frame(client: str, number: int, frame) -> Arrival:
     source, _, position = frame.id.partition(":")
     arrival = _arrival(("sse", client), f"{client}#{number} {frame.id}", None, {"Type": frame.event}, frame.data)
     arrival.source = source
-    index = position.partition(".")[0]
+    index, _, epoch = position.partition(".")[0].partition("~")
+    arrival.epoch = int(epoch or 0)
     if not arrival.is_own and index != str(arrival.index):
         arrival.faults.append(f"id {frame.id} is not at index {arrival.index}")
     return arrival
 
 
 def _arrival(lane: tuple, place: str, identity: str | None, claims: dict, data: bytes | None) -> Arrival:
-    source = (identity or "").partition("/")[0]
+    source, index, *_ = f"{identity or ''}/".split("/")
+    epoch = index.partition("~")[2]
     try:
         (event,) = LineReader().read(b'{"Events":[' + (data or b"") + b"]}")
         body = json.loads(data)
@@ -103,4 +115,4 @@ def _arrival(lane: tuple, place: str, identity: str | None, claims: dict, data: 
         for name, claimed in claims.items()
         if claimed is None or claimed != str(body[name])
     ]
-    return Arrival(source, lane, place, event.what, identity, data, faults)
+    return Arrival(source, lane, place, event.what, identity, data, faults, int(epoch or 0))

@@ -2,7 +2,7 @@
 
 import threading
 
-from .standin import event_line
+from .standin import event_line, is_over
 
 
 class Feed:
@@ -15,8 +15,12 @@ class Feed:
     def __iter__(self):
         for at in range(1 << 30):
             with self._news:
-                self._news.wait_for(lambda: at < len(self._lines))
-            yield self._lines[at]
+                while at >= len(self._lines):
+                    if is_over():
+                        return
+                    self._news.wait(0.2)
+                line = self._lines[at]
+            yield line
 
     def say(self, count: int = 1, **more) -> list[bytes]:
         """As many events, each at an index of its own; their bytes."""
@@ -29,3 +33,8 @@ class Feed:
                 self._lines.append(line)
             self._news.notify_all()
         return said
+
+    def forget(self) -> None:
+        """As a Nomad whose buffer is small: who comes from now on is not told what was said so far."""
+        with self._news:
+            del self._lines[1:]

@@ -5,6 +5,8 @@ have no code in common and the bytes are seen as they were sent.
 """
 
 import socket
+import ssl
+import threading
 import urllib.parse
 
 READ_SIZE = 256 * 1024
@@ -56,10 +58,12 @@ class BodyDecoder:
 class HttpStream:
     """Connects and sends the request at once; then `status`, `headers` and read()."""
 
-    def __init__(self, url: str, headers: dict | None = None, timeout: float = 60):
+    def __init__(self, url: str, headers: dict | None = None, timeout: float = 60, tls: ssl.SSLContext | None = None):
         parts = urllib.parse.urlsplit(url)
         self._socket = socket.create_connection((parts.hostname, parts.port), timeout)
-        self._received = b""
+        if tls:
+            self._socket = tls.wrap_socket(self._socket, server_hostname=parts.hostname)
+        self._received, self._reading = b"", threading.Lock()
         try:
             self._send(parts, headers or {})
             self.status, self.headers = self._read_head()
@@ -86,7 +90,8 @@ class HttpStream:
 
     def _receive(self) -> bytes:
         try:
-            received = self._socket.recv(READ_SIZE)
+            with self._reading:
+                received = self._socket.recv(READ_SIZE)
         except TimeoutError:
             raise Closed("silent for too long") from None
         except OSError as error:
@@ -105,10 +110,15 @@ class HttpStream:
             if self._decoder.ended:
                 raise Closed("ended by the server")
 
+    def set_timeout(self, seconds: float) -> None:
+        """Of each read() from now on."""
+        self._socket.settimeout(seconds)
+
     def close(self) -> None:
         """May be called from another thread: a read() there then raises Closed."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
-        self._socket.close()
+        with self._reading:  # not while a read() has its descriptor, which may be a stranger's a moment later
+            self._socket.close()

@@ -1,5 +1,6 @@
 """Real Kafka brokers (KRaft, from Maven Central's jars) and a committed reader of all they hold."""
 
+import contextlib
 import time
 import uuid
 from typing import NamedTuple
@@ -10,6 +11,8 @@ import confluent_kafka.admin
 from .fetched import fetched
 from .ports import free_ports
 from .proc import Failed, Process, Server, wait_until
+from .proxy import Proxy
+from .stopwatch import had
 
 # Small topics of its own and no waiting for members: a transaction is possible
 # within a second of the start. Segments of 64 MB are allocated lazily.
@@ -50,11 +53,16 @@ class Broker(Server):
     def __init__(self, kafka: "Kafka", number: int):
         super().__init__()
         self.kafka, self.number = kafka, number
-        self.port, self.controller_port = free_ports(2)
+        self.port, self.controller_port, self._behind_port = free_ports(3)
+        self.proxy = Proxy(self._behind_port, record=False) if kafka.proxied else None
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def proxied_address(self) -> str:
+        return f"127.0.0.1:{self.proxy.port}"
 
     def start(self, wait: bool = True):
         if not (self.folder / "data").exists():
@@ -63,6 +71,11 @@ class Broker(Server):
 
     def _argv(self):
         return self._java("kafka.Kafka", self._config())
+
+    def close(self) -> None:
+        if self.proxy:
+            self.proxy.close()
+        super().close()
 
     def _java(self, main: str, *words) -> list:
         jars = fetched("kafka")
@@ -87,12 +100,18 @@ class Broker(Server):
         brokers = self.kafka.brokers
         copies = min(3, len(brokers))
         listeners = f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{self.controller_port}"
+        advertised = f"PLAINTEXT://{self.address}"
+        if self.proxy:
+            listeners += f",PROXIED://127.0.0.1:{self._behind_port}"
+            advertised += f",PROXIED://{self.proxied_address}"
         return {
             **SETTINGS,
             "process.roles": "broker,controller",
             "node.id": self.number,
             "listeners": listeners,
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "advertised.listeners": advertised,
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.voters": ",".join(f"{b.number}@127.0.0.1:{b.controller_port}" for b in brokers),
             "log.dirs": self.folder / "data",
@@ -130,11 +149,21 @@ class Kafka:
 
     settings: broker settings by their Kafka names, over the rig's own. stop, kill9,
     restart, pause and resume take the broker's number (from 1), or mean all.
+    proxied: each broker has a second listener behind a Proxy, which it advertises there: a client of
+    `proxied_bootstrap` goes through `proxies` (one a broker, in their order) and nowhere else, while the rig's own
+    readers and the brokers among themselves use the direct one.
     """
 
-    def __init__(self, brokers: int = 1, settings: dict | None = None, session_timeout_ms: int = 9_000):
+    def __init__(
+        self,
+        brokers: int = 1,
+        settings: dict | None = None,
+        session_timeout_ms: int = 9_000,
+        proxied: bool = False,
+    ):
         self.settings = settings or {}
         self.session_timeout_ms = session_timeout_ms
+        self.proxied = proxied
         self.cluster_id = uuid.uuid4().hex[:22]
         self.brokers: list[Broker] = []
         self.brokers += [Broker(self, number + 1) for number in range(brokers)]
@@ -144,8 +173,18 @@ class Kafka:
         """For `brokers:` in a busbar's configuration and kcat's -b."""
         return ",".join(broker.address for broker in self.brokers)
 
+    @property
+    def proxied_bootstrap(self) -> str:
+        return ",".join(broker.proxied_address for broker in self.brokers)
+
+    @property
+    def proxies(self) -> list[Proxy]:
+        return [broker.proxy for broker in self.brokers]
+
     def start(self):
         for broker in self.brokers:
+            if broker.proxy and not broker.process:
+                broker.proxy.start()
             if not broker.running:
                 broker.start(wait=False)
         for broker in self.brokers:
@@ -207,6 +246,8 @@ class Kafka:
         admin = self.admin()  # to be kept until the answer is there
         for done in admin.create_topics([new], operation_timeout=20).values():
             done.result(30)
+        # The controller has made it: the brokers, which others ask, hear of it a little later.
+        wait_until(lambda: self.topics().get(name) == partitions, 30, f"topic {name} is known")
 
     def delete_topic(self, name: str) -> None:
         admin = self.admin()
@@ -224,11 +265,17 @@ class Kafka:
         """Every record of the topics (a list, or a predicate over names; none: all but
         internal ones and busbar.checkpoints) up to the ends they have now.
 
-        A committed reader ends at the last stable offset: wait until the writer's
-        transaction is over, or what it holds is not seen.
+        A committed reader ends at the last stable offset. Who commits is told so before the brokers have
+        written that into each partition: so it waits, not for long, until what is there now is stable.
         """
         names = self._choose(topics)
-        consumer = confluent_kafka.Consumer(
+        with contextlib.closing(self._consumer(committed)) as consumer:
+            if committed:
+                self._await_stable(consumer, names)
+            return _read_to_ends(consumer, names, timeout)
+
+    def _consumer(self, committed: bool) -> confluent_kafka.Consumer:
+        return confluent_kafka.Consumer(
             {
                 "bootstrap.servers": self.bootstrap,
                 "group.id": f"rig-{uuid.uuid4().hex}",
@@ -239,10 +286,13 @@ class Kafka:
                 **QUIET,
             }
         )
-        try:
-            return _read_to_ends(consumer, names, timeout)
-        finally:
-            consumer.close()
+
+    def _await_stable(self, consumer, names: dict[str, int]) -> None:
+        """Until a committed reader may read up to the ends that there are now; a transaction that goes on for longer, as
+        one whose writer was killed does, is not waited for."""
+        with contextlib.closing(self._consumer(committed=False)) as uncommitted, contextlib.suppress(Failed):
+            ends = _ends(uncommitted, names)
+            wait_until(lambda: all(end >= ends[part] for part, end in _ends(consumer, names).items()), STABLE, "stable")
 
     def _choose(self, topics) -> dict[str, int]:
         there = self.topics()
@@ -254,6 +304,17 @@ class Kafka:
 
 # Clients that outlive a killed broker say so on stderr by the thousand lines.
 QUIET = {"log_level": 0, "socket.keepalive.enable": True, "reconnect.backoff.max.ms": 500}
+
+
+STABLE = 3.0  # seconds that a committed reader waits for transactions that are about to end
+
+
+def _ends(consumer, names: dict[str, int]) -> dict[tuple, int]:
+    """Where the consumer's reading would end now, by topic and partition."""
+    end = confluent_kafka.OFFSET_END  # in the place of a time
+    parts = [confluent_kafka.TopicPartition(name, number, end) for name, count in names.items() for number in range(count)]
+    found = consumer.offsets_for_times(parts, timeout=20) if parts else []
+    return {(part.topic, part.partition): part.offset for part in found}
 
 
 def _read_to_ends(consumer, names: dict[str, int], timeout: float) -> list[Record]:
@@ -268,9 +329,9 @@ def _read_to_ends(consumer, names: dict[str, int], timeout: float) -> list[Recor
     records: list[Record] = []
     if parts:
         consumer.assign(parts)
-    deadline = time.monotonic() + timeout
+    deadline = had() + timeout
     while open_parts:
-        if time.monotonic() > deadline:
+        if had() > deadline:
             raise Failed(f"no end of {sorted(open_parts)} within {timeout:g} s; {len(records)} records so far")
         for message in consumer.consume(1000, 0.5):
             _take(message, open_parts, records)

@@ -28,13 +28,27 @@ class Nomad(Server):
     """client: runs jobs too, by raw_exec (without one, jobs with a count > 0 stay pending).
 
     event_buffer_size: Nomad's own default is 100; a test that is not about gaps wants more.
-    acl: `token` is then the management token. peers: other Nomads that form one cluster.
+    acl: `token` is then the management token. peers: other Nomads that form one cluster. server: more settings of
+    its `server` block. tls: its `tls` block; with `http: True` the rig asks by rig_tls, an ssl.SSLContext that the test
+    sets. After a restart the buffer holds what the raft log has behind its last snapshot.
     """
 
     name = "nomad"
+    request_timeout = 20.0
 
-    def __init__(self, client=False, event_buffer_size=10_000, acl=False, node_name="node1", folder=None):
+    def __init__(
+        self,
+        client=False,
+        event_buffer_size=10_000,
+        acl=False,
+        node_name="node1",
+        folder=None,
+        server: dict | None = None,
+        tls: dict | None = None,
+    ):
         super().__init__(folder)
+        self.server_settings = server or {}
+        self.tls, self.rig_tls = tls or {}, None
         self.client, self.acl, self.node_name = client, acl, node_name
         self.event_buffer_size = event_buffer_size
         self.http_port, self.rpc_port, self.serf_port = free_ports(3)
@@ -43,7 +57,7 @@ class Nomad(Server):
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.http_port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.http_port}"
 
     def _argv(self):
         config = self.folder / "agent.json"
@@ -69,6 +83,7 @@ class Nomad(Server):
             # SIGTERM stops the agent as a reboot would; it stays a member.
             "leave_on_terminate": False,
             "acl": {"enabled": self.acl},
+            "tls": self.tls,
             "limits": {"http_max_conns_per_client": 0},
             "server": self._server_config(),
             "client": self._client_config(),
@@ -86,6 +101,7 @@ class Nomad(Server):
                 "retry_join": [f"127.0.0.1:{peer.serf_port}" for peer in self.peers if peer is not self],
                 "retry_interval": "1s",
             },
+            **self.server_settings,
         }
 
     def _client_config(self) -> dict:
@@ -115,10 +131,16 @@ class Nomad(Server):
     def _has_ready_node(self) -> bool:
         return any(node["Status"] == "ready" for node in self.api("GET", "/v1/nodes"))
 
+    def _connection(self) -> http.client.HTTPConnection:
+        where = ("127.0.0.1", self.http_port)
+        if self.tls:
+            return http.client.HTTPSConnection(*where, timeout=self.request_timeout, context=self.rig_tls)
+        return http.client.HTTPConnection(*where, timeout=self.request_timeout)
+
     def request(self, method: str, path: str, body=None, token: str | None = None):
         """One exchange: (status, bytes of the answer)."""
         headers = {"X-Nomad-Token": self.token if token is None else token}
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=20)
+        connection = self._connection()
         try:
             text = None if body is None else json.dumps(body).encode()
             connection.request(method, path, text, headers)
@@ -140,6 +162,11 @@ class Nomad(Server):
 
     def register(self, job: dict) -> dict:
         return self.api("PUT", "/v1/jobs", {"Job": job})
+
+    def wait_evaluated(self) -> None:
+        """Until nothing that was registered waits for its evaluation, which changes the job once more."""
+        pending = lambda: [one for one in self.api("GET", "/v1/evaluations") if one["Status"] == "pending"]  # noqa: E731
+        wait_until(lambda: not pending(), 30, "all is evaluated")
 
     def deregister(self, job_id: str, purge: bool = False, namespace: str = "default") -> dict:
         query = urllib.parse.urlencode({"purge": str(purge).lower(), "namespace": namespace})
@@ -166,6 +193,14 @@ class Nomad(Server):
         name = f"policy{len(self.api('GET', '/v1/acl/policies'))}"
         self.api("PUT", f"/v1/acl/policy/{name}", {"Name": name, "Rules": rules})
         return self.api("PUT", "/v1/acl/token", {"Type": "client", "Policies": [name]})["SecretID"]
+
+    def make_token(self, how: dict) -> tuple[str, str]:
+        """(accessor, secret) of a token as Nomad's API describes one."""
+        made = self.api("PUT", "/v1/acl/token", {"Name": "of the tests", **how})
+        return made["AccessorID"], made["SecretID"]
+
+    def revoke_token(self, accessor: str) -> None:
+        self.api("DELETE", f"/v1/acl/token/{accessor}")
 
     def close(self) -> None:
         """Besides, removes the mounts of tasks' secrets folders, which a killed agent leaves."""

@@ -1,5 +1,6 @@
 """Free TCP ports on 127.0.0.1 for servers that must be told theirs beforehand."""
 
+import os
 import random
 import socket
 
@@ -7,6 +8,10 @@ import socket
 # there may be taken by some outgoing connection before the server binds it, or
 # while a killed server is down and about to come back.
 LOWEST, HIGHEST = 12000, 32000
+# Each of pytest-xdist's workers has a range of its own, for the same reason.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_SHARE = (HIGHEST - LOWEST) // _WORKERS
 
 _given: set[int] = set()
 
@@ -25,7 +30,7 @@ def is_free(port: int) -> bool:
 def free_port() -> int:
     """A port that is free and was not handed out before by this process."""
     while True:
-        port = random.randint(LOWEST, HIGHEST)
+        port = LOWEST + _SHARE * _WORKER + random.randrange(_SHARE)
         if port not in _given and is_free(port):
             _given.add(port)
             return port

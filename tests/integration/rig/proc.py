@@ -10,6 +10,7 @@ import tempfile
 import time
 
 from . import watchdog
+from .stopwatch import had
 
 
 class Failed(AssertionError):
@@ -17,13 +18,14 @@ class Failed(AssertionError):
 
 
 def wait_until(condition, timeout: float, what: str, every: float = 0.05):
-    """Calls condition until it returns something true, and returns that."""
-    deadline = time.monotonic() + timeout
+    """Calls condition until it returns something true, and returns that; timeout: seconds that this process had."""
+    deadline = had() + timeout
     while True:
+        is_late = had() > deadline  # looked at before the condition, which may take a while
         result = condition()
         if result:
             return result
-        if time.monotonic() > deadline:
+        if is_late:
             raise Failed(f"not within {timeout:g} s: {what}")
         time.sleep(every)
 
@@ -35,6 +37,7 @@ class Process:
         self.argv = [str(word) for word in argv]
         self.log = log
         environment = {**os.environ, **(env or {}), watchdog.VARIABLE: mark}
+        watchdog.arm()
         with open(log, "ab") as output:
             self._popen = subprocess.Popen(
                 self.argv,

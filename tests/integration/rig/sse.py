@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from .http_stream import Closed, HttpStream
 from .proc import wait_until
+from .stopwatch import had
 
 
 class Frame(NamedTuple):
@@ -113,11 +114,13 @@ class SseClient:
         return self.frames[:count]
 
     def wait_quiet(self, quiet: float = 1.0, timeout: float = 60) -> None:
-        began = time.monotonic()
+        began, count = had(), len(self.frames)
 
         def is_quiet():
-            latest = max([began, *self.arrivals[-1:]])
-            return time.monotonic() - latest > quiet
+            nonlocal began, count
+            if len(self.frames) != count:
+                began, count = had(), len(self.frames)
+            return had() - began > quiet
 
         wait_until(is_quiet, timeout, f"no frame for {quiet} s")
 
@@ -137,7 +140,7 @@ class SseClient:
             while True:
                 self._running.wait()
                 found = self.parser.feed(self.stream.read())
-                self.frames += found
                 self.arrivals += [time.monotonic()] * len(found)
+                self.frames += found  # whoever waits for a frame finds its arrival
         except (Closed, OSError) as ended:
             self.ended = str(ended)

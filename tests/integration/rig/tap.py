@@ -7,6 +7,7 @@ import urllib.parse
 from .events import Event, LineReader
 from .http_stream import Closed, HttpStream
 from .proc import wait_until
+from .stopwatch import had
 
 
 class Tap:
@@ -18,16 +19,16 @@ class Tap:
     leaves out what it has. `intact` says whether its events are provably all.
     """
 
-    def __init__(self, address: str, token="", topics=("*",), namespace="*", reconnect=False):
+    def __init__(self, address: str, token="", topics=("*",), namespace="*", reconnect=False, tls=None):
         query = [("topic", topic) for topic in topics] + [("namespace", namespace), ("index", "0")]
         self._url = f"{address}/v1/event/stream?{urllib.parse.urlencode(query)}"
         self._headers = {"X-Nomad-Token": token} if token else {}
-        self._reconnect = reconnect
+        self._reconnect, self._tls = reconnect, tls
         self.lines: list[bytes] = []
         self.events: list[Event] = []
         self.disconnects: list[str] = []
         self.error: Exception | None = None
-        self.last_arrival = time.monotonic()
+        self.last_arrival = had()
         self._known: set[tuple] = set()
         self._proven = True
         self._stream: HttpStream | None = None
@@ -70,8 +71,8 @@ class Tap:
 
     def wait_quiet(self, quiet: float = 1.0, timeout: float = 60) -> None:
         """Until nothing came for so many seconds: the end of a test's load."""
-        self.last_arrival = time.monotonic()
-        wait_until(lambda: time.monotonic() - self.last_arrival > quiet, timeout, f"the stream is quiet for {quiet} s")
+        self.last_arrival = had()
+        wait_until(lambda: had() - self.last_arrival > quiet, timeout, f"the stream is quiet for {quiet} s")
         self._raise()
 
     def _raise(self) -> None:
@@ -98,7 +99,7 @@ class Tap:
         time.sleep(0.1)
 
     def _read_one_connection(self) -> None:
-        self._stream = stream = HttpStream(self._url, self._headers, timeout=100)
+        self._stream = stream = HttpStream(self._url, self._headers, timeout=100, tls=self._tls)
         if stream.status != 200:
             raise Closed(f"answered {stream.status}")
         reader, pending, first = LineReader(), b"", True
@@ -121,5 +122,5 @@ class Tap:
             if event[:6] not in self._known:
                 self._known.add(event[:6])
                 self.events.append(event)
-        self.last_arrival = time.monotonic()
+        self.last_arrival = had()
         return False

@@ -46,6 +46,13 @@ def test_allows_another_order_of_members_but_not_on_the_same_wire(told):
     assert set(compare({"prod": told}, arrivals, sent).findings) == {"altered"}
 
 
+def test_allows_what_another_server_told(told):
+    other = told[0]._replace(data=told[0].data.replace(b'"Key"', b'"Wait":1,"Key"', 1))
+    arrivals = fabricate.exits_of([other, *told[1:]])
+    assert set(compare({"prod": told}, arrivals).findings) == {"altered"}
+    compare({"prod": told}, arrivals, versions=[other]).assert_exact()
+
+
 def drop(events):
     return events[:100] + events[101:]
 
@@ -116,3 +123,52 @@ def test_judges_redis_and_sse_alike(told):
     compare({"prod": told}, from_sse(frames)).assert_exact()
     assert "lost" in compare({"prod": told}, from_redis({"prod:all": entries[1:]})).findings
     assert "twice" in compare({"prod": told}, from_sse(frames + frames[-1:])).findings
+
+
+def own(told, number, **changed):
+    """What a resync says of the key of an event, behind it."""
+    body = json.loads(told.data) | changed
+    data = json.dumps(body, ensure_ascii=False).encode()
+    (event,) = LineReader().read(b'{"Events":[' + data + b"]}")
+    record = fabricate.kafka_record(1000 + number, event)
+    record.headers["ce_id"] = b"prod/0123456789abcdef/%d" % number
+    return record
+
+
+def test_sets_a_resync_apart(told):
+    records = [fabricate.kafka_record(number, event) for number, event in enumerate(told)]
+    last = max(told, key=lambda event: event.index)
+    said = [own(last, 1, Topic="Busbar", Type="ResyncStarted")]
+    said += [own(last, 2, Type="Snapshot"), own(last, 3, Type="Vanished")]
+    verdict = compare({"prod": told}, from_kafka(records + said)).assert_exact()
+    assert [arrival.type for arrival in verdict.own] == ["ResyncStarted", "Snapshot", "Vanished"]
+
+
+def test_detects_a_resync_that_overwrites_what_is_newer(told):
+    records = [fabricate.kafka_record(number, event) for number, event in enumerate(told)]
+    records.append(own(told[-1], 1, Type="Snapshot", Index=told[-1].index - 1))
+    verdict = compare({"prod": told}, from_kafka(records))
+    assert set(verdict.findings) == {"stale"}
+
+
+def test_an_index_that_started_over_is_in_order_where_the_identity_says_so(told):
+    records = [fabricate.kafka_record(number, event) for number, event in enumerate(told + told[:50])]
+    for record in records[len(told) :]:
+        source, index, rest = record.headers["ce_id"].split(b"/", 2)
+        record.headers["ce_id"] = b"%s/%s~1/%s" % (source, index, rest)
+    verdict = compare({"prod": told + told[:50]}, from_kafka(records))
+    assert not (verdict.source_order or verdict.key_order or verdict.lost or verdict.twice)
+    for record in records:
+        record.headers["ce_id"] = record.headers["ce_id"].replace(b"~1", b"")
+    assert compare({"prod": told + told[:50]}, from_kafka(records)).source_order
+
+
+def test_excuses_what_lies_inside_a_told_gap_and_nothing_else(told):
+    gap = b'{"Topic":"Busbar","Type":"Gap","Key":"prod","Namespace":"","Index":9,"Payload":{"From":%d,"To":%d}}'
+    lost = told[100]
+    for first, last, excused in ((lost.index, lost.index, True), (lost.index + 1, lost.index + 9, False)):
+        reader = LineReader().read(b'{"Events":[' + gap % (first, last) + b"]}")
+        arrivals = fabricate.exits_of(told[:100] + told[101:] + reader)
+        assert compare({"prod": told}, arrivals).lost
+        verdict = compare({"prod": told}, arrivals, excuse_gaps=True)
+        assert (len(verdict.lost), len(verdict.excused)) == ((0, 1) if excused else (1, 0))

@@ -1,5 +1,7 @@
 """The stand-in plays what it is told."""
 
+import threading
+
 import pytest
 
 from . import standin
@@ -31,10 +33,15 @@ def test_standin_plays_its_script(chunked):
 
 
 def test_standin_holds_and_resets():
-    with standin.Standin(standin.silence(), standin.stream(standin.RESET)) as server:
+    heard = threading.Event()  # else the reset may overtake the answer
+    with standin.Standin(standin.silence(), standin.stream(heard, standin.RESET)) as server:
         url = f"{server.address}/v1/event/stream"
-        silent = HttpStream(url, timeout=0.3)
+        silent = HttpStream(url)
         assert silent.read() == b"{}\n"
+        silent.set_timeout(0.3)
         with pytest.raises(Closed, match="silent"):
             silent.read()
-        assert "broken" in body_of(HttpStream(url))[1]
+        broken = HttpStream(url)
+        assert broken.read() == b"{}\n"
+        heard.set()
+        assert "broken" in body_of(broken)[1]

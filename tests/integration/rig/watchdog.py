@@ -25,6 +25,15 @@ def new_mark() -> str:
     return f"{SESSION}.{uuid.uuid4().hex[:8]}"
 
 
+def arm() -> None:
+    """To be called before anything is started: from now on it ends what carries the session's mark, watched or not."""
+    global _guard
+    if _guard is None:
+        _guard = subprocess.Popen(
+            [sys.executable, __file__, SESSION], stdin=subprocess.PIPE, start_new_session=True, bufsize=0
+        )
+
+
 def watch(group: int) -> None:
     """Has the group killed when this process ends."""
     _tell(f"watch {group}")
@@ -62,11 +71,7 @@ def _kill(how, number: int) -> bool:
 
 
 def _tell(line: str) -> None:
-    global _guard
-    if _guard is None:
-        _guard = subprocess.Popen(
-            [sys.executable, __file__, SESSION], stdin=subprocess.PIPE, start_new_session=True, bufsize=0
-        )
+    arm()
     _guard.stdin.write(f"{line}\n".encode())
 
 

@@ -1,0 +1,1 @@
+"""Random faults on real servers, and a judge (README.md)."""
