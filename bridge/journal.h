@@ -117,8 +117,9 @@ void journal_reader_free(struct journal_reader **reader);
 /* The next read returns the block that holds `seq` (its earlier events included: the caller skips
  * them). Past the end: waits there. Before the oldest: the next read says JOURNAL_LOST. */
 void journal_reader_seek(struct journal_reader *reader, uint64_t seq);
-/* Seeks to the first event with arrival_us >= the given, or to the end. */
-void journal_reader_seek_arrival(struct journal_reader *reader, int64_t arrival_us);
+/* Seeks to the first event with arrival_us >= the given, or to the end. True where that is the
+ * oldest one held, so that such events may be gone. */
+bool journal_reader_seek_arrival(struct journal_reader *reader, int64_t arrival_us);
 /* Seeks to the first block that may hold pos_index >= the given, or to the end. */
 void journal_reader_seek_index(struct journal_reader *reader, uint64_t pos_index);
 uint64_t

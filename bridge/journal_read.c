@@ -357,15 +357,17 @@ static uint64_t find_in_memory(const struct journal *journal, const struct journ
     return block->events[i].seq;
 }
 
-static void seek(struct journal_reader *reader, const struct journal_target *target)
+/* False where nothing that is gone can reach the target. */
+static bool seek(struct journal_reader *reader, const struct journal_target *target)
 {
     struct journal *journal = reader->journal;
     pthread_mutex_lock(&journal->mutex);
     uint64_t seq = find_in_memory(journal, target);
     if (seq > 0) {
+        bool none_ever = journal->tail.arrival_us == 0;
         reader->next = seq;
         pthread_mutex_unlock(&journal->mutex);
-        return;
+        return none_ever;
     }
     size_t i = journal_list_find(journal, target);
     struct journal_extent extent = journal_list_extent(journal, i);
@@ -374,16 +376,17 @@ static void seek(struct journal_reader *reader, const struct journal_target *tar
     pthread_mutex_unlock(&journal->mutex);
     reader->next = extent.first_seq;
     if (!entered)
-        return; /* the next read says why */
+        return i == 0; /* the next read says why */
     if (finished)
         jump(reader, target);
     reader->next = find_here(reader, &extent, target);
+    return i == 0 && reader->next == extent.first_seq;
 }
 
-void journal_reader_seek_arrival(struct journal_reader *reader, int64_t arrival_us)
+bool journal_reader_seek_arrival(struct journal_reader *reader, int64_t arrival_us)
 {
     struct journal_target target = {.by = JOURNAL_BY_ARRIVAL, .arrival_us = arrival_us};
-    seek(reader, &target);
+    return seek(reader, &target);
 }
 
 void journal_reader_seek_index(struct journal_reader *reader, uint64_t pos_index)

@@ -128,7 +128,8 @@ bool feed_run(struct feed *feed)
         fail(feed, &err);
     else
         feed->failed_ms = 0;
-    if (item == MERGE_NOTHING && horizon_us > feed->fed_us)
+    /* What follows a gap may lie behind the horizon, and what is lost before it. */
+    if (item == MERGE_NOTHING && horizon_us > feed->fed_us && !merge_has_gap(feed->merge))
         feed->fed_us = horizon_us;
     return news;
 }

@@ -13,8 +13,9 @@ struct leg {
     int64_t from_us;               /* earlier ones are left out */
     uint64_t last_index;           /* of the last event passed, 0: none */
     uint32_t last_epoch;
-    bool first; /* nothing was read yet */
-    bool begun; /* an event was passed */
+    bool first;  /* nothing was read yet */
+    bool oldest; /* it began at the oldest that is held */
+    bool begun;  /* an event was passed */
     enum merge_tell tell;
     bool idle; /* had nothing since the last refresh */
     bool gap;  /* to be told before its next event */
@@ -50,7 +51,7 @@ void merge_add(struct merge *merge, size_t source, int64_t from_us, enum merge_t
 {
     struct leg *leg = &merge->legs[source];
     leg->reader = journal_reader_new(merge->sources[source].journal);
-    journal_reader_seek_arrival(leg->reader, from_us);
+    leg->oldest = journal_reader_seek_arrival(leg->reader, from_us);
     leg->from_us = from_us;
     leg->first = true;
     leg->tell = tell;
@@ -64,11 +65,11 @@ void merge_refresh(struct merge *merge)
 
 /* Only a leg's first block can show that something it wanted is missing, and only the journal's
  * oldest block does. */
-static bool first_block_lost(const struct leg *leg, struct journal *journal)
+static bool first_block_lost(const struct leg *leg)
 {
     const struct block *b = leg->block;
     int64_t late_us = b->events[0].arrival_us - leg->from_us;
-    if (b->first_seq > journal_first_seq(journal))
+    if (!leg->oldest)
         return false;
     if (leg->tell == MERGE_TELL_UNPROVEN)
         return late_us > MERGE_OVERLAP_US;
@@ -101,7 +102,7 @@ static int read_block(struct leg *leg, struct journal *journal, struct err *err)
     switch (journal_reader_next(leg->reader, 0, &leg->block, err)) {
     case JOURNAL_BLOCK:
         leg->at = 0;
-        if (leg->first && first_block_lost(leg, journal))
+        if (leg->first && first_block_lost(leg))
             leg->gap = true;
         leg->first = false;
         return 0;
@@ -190,6 +191,22 @@ enum merge_item merge_peek(struct merge *merge, int64_t horizon_us, struct merge
         next->gap.arrival_us = horizon_us; /* of the others nothing later was passed */
     next->event = NULL;
     return MERGE_GAP;
+}
+
+bool merge_peek_gap(const struct merge *merge, int64_t at_us, struct merge_next *next)
+{
+    for (size_t i = 0; i < merge->n; i++) {
+        const struct leg *leg = &merge->legs[i];
+        if (!leg->gap)
+            continue;
+        const struct event *head = leg->block != NULL ? &leg->block->events[leg->at] : NULL;
+        *next = (struct merge_next){.source = i};
+        fill_gap(leg, merge->sources[i].journal, head, &next->gap);
+        if (next->gap.arrival_us > at_us)
+            next->gap.arrival_us = at_us;
+        return true;
+    }
+    return false;
 }
 
 void merge_take(struct merge *merge, const struct merge_next *next)

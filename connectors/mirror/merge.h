@@ -58,6 +58,10 @@ struct merge_next {
 enum merge_item merge_peek(struct merge *merge, int64_t horizon_us, struct merge_next *next,
                            struct err *err);
 void merge_take(struct merge *merge, const struct merge_next *next);
+/* A gap that merge_peek does not give yet, as what follows it is later than the others' next or
+ * than the horizon: told at `at_us` or before. Whoever goes on elsewhere than with this merge, from
+ * where it stands, has to be told. After merge_peek. */
+bool merge_peek_gap(const struct merge *merge, int64_t at_us, struct merge_next *next);
 /* Sources that had nothing are asked again: once for each new horizon, before the first peek. */
 void merge_refresh(struct merge *merge);
 

@@ -141,6 +141,16 @@ static bool put(struct pages *pages, struct page *page, struct merge_next *next)
     return true;
 }
 
+/* Who has passed the page may go on from the ring: what he owes is told here. */
+static void put_rest(struct pages *pages, struct page *page)
+{
+    struct merge_next next;
+    while (page->to_us > page->after_us && merge_peek_gap(pages->merge, page->to_us, &next)) {
+        put_gap(pages, page, &next);
+        merge_take(pages->merge, &next);
+    }
+}
+
 static bool fill(struct pages *pages, struct page *page)
 {
     struct merge_next next;
@@ -161,6 +171,7 @@ static bool fill(struct pages *pages, struct page *page)
         if (!put(pages, page, &next))
             break;
     }
+    put_rest(pages, page);
     pages->failed_ms = 0;
     return true;
 }
