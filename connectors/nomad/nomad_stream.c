@@ -25,7 +25,7 @@
 
 enum {
     FLUSH_EVERY_MS = 200,
-    NOW_WAIT_MS = 500, /* start now: what comes first within this was there before */
+    NOW_WAITS = 3, /* start now: what comes before so many of these were in vain was there before */
     FRUITFUL_MS = 10000,
     QUIET_MS = 10000, /* without an event for so long: is the server still there? */
     QUIET_LEAST_MS = 1000,
@@ -46,6 +46,7 @@ struct stream {
     struct buf held;  /* lines of text, each with its "\n"; at most HELD_MAX */
     uint64_t skip_to; /* events up to this index are older than wanted; 0: none are */
     bool learn_now;   /* the first events tell where `now` is */
+    int waits;        /* in vain, for the first of them */
     bool attached;
     bool over;            /* what a piece of the body told ended it; out->end is set */
     uint64_t begins_at;   /* the index of the first events; 0: none came */
@@ -139,10 +140,11 @@ static void learn_now(struct stream *s, uint64_t index)
     s->memory->now_index = index;
 }
 
-/* Nothing came at once: the buffer is empty, and whatever comes is new. */
+/* Nothing came at once: the buffer is empty, and whatever comes is new. Not told by the clock: what
+ * is there may lie unread while the machine, or this thread, stands still. */
 static void learn_now_from_silence(struct stream *s)
 {
-    if (s->learn_now && s->attached && clock_mono_ms() - s->attached_ms > NOW_WAIT_MS)
+    if (s->learn_now && s->attached && ++s->waits >= NOW_WAITS)
         learn_now(s, 0);
 }
 
@@ -351,7 +353,6 @@ static bool take_piece(void *arg, struct str piece)
     if (s->over)
         return false;
     s->heard_ms = clock_mono_ms();
-    learn_now_from_silence(s);
     ndjson_push(&s->framer, piece);
     while (!s->over && ndjson_next(&s->framer, &line))
         s->over = take_line(s, &line) != 0;

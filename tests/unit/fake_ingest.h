@@ -5,11 +5,14 @@
 #ifndef BUSBAR_TESTS_FAKE_INGEST_H
 #define BUSBAR_TESTS_FAKE_INGEST_H
 
+#include "bridge/base/clock.h"
 #include "bridge/ingest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { FAKE_SOON_US = 100000 }; /* less than any wait of the Nomad connector's */
 
 struct ingest {
     struct stop *stop;
@@ -25,6 +28,12 @@ struct ingest {
     bool refuse;         /* ingest_message fails */
     uint64_t last_index; /* what ingest_last_index says; messages below it are out of place */
     bool judged;         /* told that the index started over, or that this server lags */
+    /* Called where not NULL: when it is attached, and at the flush of that number. */
+    void (*on_attached)(void *arg), (*on_flush)(void *arg);
+    void *arg;
+    size_t on_flushes;
+    int64_t backoff_us; /* when the last BACKOFF was told */
+    size_t again, soon; /* so often it connected after one, and did not wait for that */
 };
 
 static inline struct ingest fake_ingest(void)
@@ -78,8 +87,12 @@ void ingest_state(struct ingest *in, enum source_state state, const char *server
     (void)server;
     switch (state) {
     case SOURCE_CONNECTING:
+        in->again += in->backoff_us > 0;
+        in->soon += in->backoff_us > 0 && clock_mono_us() - in->backoff_us < FAKE_SOON_US;
         break;
     case SOURCE_ATTACHED:
+        if (in->on_attached != NULL)
+            in->on_attached(in->arg);
         buf_append_cstr(&in->told, "attached\n");
         fake_stop_at(in, ++in->attached, in->stop_after_attached);
         break;
@@ -87,6 +100,7 @@ void ingest_state(struct ingest *in, enum source_state state, const char *server
         buf_clear(&in->last_detail);
         buf_append_cstr(&in->last_detail, detail);
         buf_append_cstr(&in->told, "backoff\n");
+        in->backoff_us = clock_mono_us();
         fake_stop_at(in, ++in->backoffs, in->stop_after_backoffs);
         break;
     case SOURCE_ENDED:
@@ -169,7 +183,8 @@ int ingest_malformed(struct ingest *in, struct str raw, uint64_t size, const cha
 int ingest_flush(struct ingest *in, struct err *err)
 {
     (void)err;
-    in->flushes++;
+    if (++in->flushes == in->on_flushes)
+        in->on_flush(in->arg);
     return 0;
 }
 
