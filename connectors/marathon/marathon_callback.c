@@ -34,6 +34,8 @@ enum {
 
 /* A driver that is new to Mesos: Marathon was restarted, or another of its masters leads. */
 static const char driver_type[] = "scheduler_registered_event";
+/* The first that a new registration brings. */
+static const char subscribed_type[] = "subscribe_event";
 
 struct callback {
     struct marathon_settings settings; /* with the token's file, which has a state */
@@ -101,6 +103,19 @@ static void suspect(struct callback *c, const char *why)
     keeper_suspect(c->keeper);
 }
 
+/* A call that came ahead of this one may have been the last of a registration before: what was told
+ * in between is missing. */
+static void check_registration(struct callback *c, bool was_attached)
+{
+    const struct found_event *found = &c->event.found;
+    if (was_attached && keeper_is_unsure(c->keeper))
+        on_missed(c, "it was registered anew after a call of a registration before; what was told "
+                     "in between reached nobody");
+    if (str_is(found->type, subscribed_type) &&
+        str_eq(found->key, str_from(c->settings.callback_url)))
+        keeper_registration_told(c->keeper);
+}
+
 /* Before the first new event of a driver, unless a Gap is said before it anyway. */
 static void check_driver(struct callback *c, bool was_attached)
 {
@@ -124,6 +139,7 @@ static int journal(struct callback *c, struct str body)
             ingest_state(c->ingest, SOURCE_ATTACHED, keeper_label(c->keeper), NULL);
         c->attached = true;
         keeper_heard(c->keeper);
+        check_registration(c, was_attached);
         check_driver(c, was_attached);
         rc = ingest_message(c->ingest, body, &c->event.found, 1, &err);
     }

@@ -54,6 +54,7 @@ struct keeper {
     bool called;       /* Marathon has called since that was to be awaited */
     bool suspect;      /* there is reason to believe that Marathon backs off */
     bool renewed;      /* the registration was made anew since a call is awaited */
+    bool unsure;       /* calls may still be of a registration that has ended */
     bool unchecked;    /* it calls, and answers nothing: told */
     bool left;
     int64_t next_ms;    /* the next look at the list */
@@ -146,6 +147,7 @@ static void on_missing(struct keeper *k)
         lose(k, "Marathon's list of subscribers does not have this callback any more: deleted, or "
                 "Marathon lost its storage");
     k->listed = false;
+    k->unsure = true;
     k->awaited_ms = 0;
     ask_register(k);
 }
@@ -163,6 +165,9 @@ static int on_list(struct keeper *k, struct err *err)
     if (!k->listed)
         log_info("callback_found", LOG_STR("source", k->o.source), LOG_STR("server", k->label));
     k->listed = true;
+    if (k->unsure && k->called) /* its subscribe_event did not come */
+        k->o.missed(k->o.arg, "it was registered anew, and was not told of that");
+    k->unsure = k->unsure && !k->called;
     k->o.checked(k->o.arg);
     if (k->suspect)
         renew(k, "Marathon backs off after calls that failed");
@@ -274,6 +279,7 @@ static void on_said(struct keeper *k)
     case UNREGISTER:
         if (k->called)
             lose(k, "its registration was made anew");
+        k->unsure = true;
         ask_register(k);
         break;
     case LEAVE:
@@ -384,6 +390,16 @@ void keeper_heard(struct keeper *k)
     k->awaited_ms = 0;
     k->renewed = false;
     k->unreached = 0;
+}
+
+bool keeper_is_unsure(const struct keeper *k)
+{
+    return k->unsure;
+}
+
+void keeper_registration_told(struct keeper *k)
+{
+    k->unsure = false;
 }
 
 /* What was asked before says nothing of what has happened since. */

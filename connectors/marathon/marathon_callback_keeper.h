@@ -39,6 +39,10 @@ void keeper_free(struct keeper **keeper); /* NULL inside is fine */
 int keeper_turn(struct keeper *keeper);
 /* Marathon has called. */
 void keeper_heard(struct keeper *keeper);
+/* It was just registered anew, and a call may still be one of the registration before: what was
+ * told between the two reached nobody. Until the call that tells of the new one. */
+bool keeper_is_unsure(const struct keeper *keeper);
+void keeper_registration_told(struct keeper *keeper);
 /* Something went wrong here for which Marathon backs off: a call that was refused, or answered too
  * late. */
 void keeper_suspect(struct keeper *keeper);
