@@ -228,21 +228,29 @@ static int start_client(struct group *g, struct err *err)
     return 0;
 }
 
+/* Returns how long it took, in ms; a pause (a machine that stands still) counts as one slice. */
+static int serve_slice(struct group *g)
+{
+    int64_t start = clock_mono_ms();
+    serve_event(g, SLICE_MS);
+    int64_t took = clock_mono_ms() - start;
+    return took < 1 ? 1 : (took > SLICE_MS ? SLICE_MS : (int)took);
+}
+
 static void leave(struct group *g)
 {
-    int64_t now = clock_mono_ms(), end = now + LEAVE_MS, quiet = now;
+    int had = 0, changed = 0; /* ms */
     rd_kafka_unsubscribe(g->client.rk);
-    while (now < end && (g->assigned > 0 || now - quiet < LEAVE_QUIET_MS)) {
+    while (had < LEAVE_MS && (g->assigned > 0 || had - changed < LEAVE_QUIET_MS)) {
         size_t before = g->assigned;
-        serve_event(g, SLICE_MS);
-        now = clock_mono_ms();
-        quiet = g->assigned != before ? now : quiet;
+        had += serve_slice(g);
+        changed = g->assigned != before ? had : changed;
     }
     rd_kafka_error_t *error = rd_kafka_consumer_close_queue(g->client.rk, g->queue);
     if (error != NULL)
         rd_kafka_error_destroy(error);
-    while (rd_kafka_consumer_closed(g->client.rk) == 0 && clock_mono_ms() < end)
-        serve_event(g, SLICE_MS);
+    while (rd_kafka_consumer_closed(g->client.rk) == 0 && had < LEAVE_MS)
+        had += serve_slice(g);
 }
 
 static void stop_client(struct group *g)

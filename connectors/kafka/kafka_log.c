@@ -21,6 +21,7 @@ enum {
     /* Another source's open transaction ends within transaction.timeout.ms, and a bit. */
     READ_TIMEOUT_MS = 20000,
     HIGH_TIMEOUT_MS = 8000,
+    ASK_MS = 1000,
 };
 
 struct reading {
@@ -191,14 +192,29 @@ static bool is_missing(rd_kafka_resp_err_t code)
            code == RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC || code == RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION;
 }
 
+/* Not by rd_kafka_query_watermark_offsets, whose timeout ends nothing: while the leader that is
+ * known is away it waits for that one, wherever the partition has gone meanwhile. */
+static rd_kafka_resp_err_t ask_end(rd_kafka_t *rk, const char *topic, int64_t *end)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, topic, 0)->offset = RD_KAFKA_OFFSET_END;
+    rd_kafka_resp_err_t code = rd_kafka_offsets_for_times(rk, list, ASK_MS);
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+        code = list->elems[0].err;
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+        *end = list->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return code;
+}
+
 /* A topic that is not there is an empty one. */
 enum sink_result kafka_log_high(struct kafka_client *client, const char *topic, int64_t *high,
                                 struct err *err)
 {
-    int64_t end = clock_mono_ms() + HIGH_TIMEOUT_MS, low = 0;
+    int64_t end = clock_mono_ms() + HIGH_TIMEOUT_MS;
     rd_kafka_resp_err_t code;
     do {
-        code = rd_kafka_query_watermark_offsets(client->rk, topic, 0, &low, high, 1000);
+        code = ask_end(client->rk, topic, high);
         kafka_client_poll(client, 0);
     } while (code != RD_KAFKA_RESP_ERR_NO_ERROR && !is_missing(code) && clock_mono_ms() < end &&
              !stop_wait(client->stop, 20));
