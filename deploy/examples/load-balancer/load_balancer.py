@@ -39,6 +39,7 @@ REMEMBERED = 1000  # ids of dead tasks
 DOUBT = 2.0  # seconds: twice of what Marathon's timestamps were seen to go back
 QUIET, QUIET_BEHIND = 0.1, 1.0  # seconds without an event after which a change is published; while reading what is past
 LATEST = 1.0  # seconds after which it is published though events go on coming
+STILL = 0.1  # seconds between two looks at the clock; more is a machine that stood still, and no quiet of the stream's
 SAVE_EVERY = 5.0  # seconds, where the id has moved but the table has not
 LOOK_EVERY = 2.0  # seconds, at HAProxy, and for ports that were taken
 SILENCE = 60.0  # seconds; the mirror's heartbeats come every 15 s
@@ -453,6 +454,7 @@ class LoadBalancer:
         self.is_changed = self.is_moved = False
         self.is_attached, self.is_behind, self.clock = False, True, 0.0
         self.heard = self.changed = self.saved = self.published = 0.0
+        self.looked, self.quiet = time.monotonic(), 0.0  # quiet: seconds without an event, as far as we were there
         self.wake: float | None = None  # when a doubt ends, by time.time()
 
     def run(self, is_stopping) -> None:
@@ -461,11 +463,17 @@ class LoadBalancer:
         self.follower.start()
         while not is_stopping():
             try:
-                self.hear(*self.follower.news.get(timeout=0.05))
+                news = self.follower.news.get(timeout=0.05)
             except queue.Empty:
-                pass
+                news = None
+            self.look(time.monotonic())
+            if news:
+                self.hear(*news)
             self.tick(time.monotonic())
         self.save()
+
+    def look(self, now: float) -> None:
+        self.looked, self.quiet = now, self.quiet + min(now - self.looked, STILL)
 
     def hear(self, what: str, *words) -> None:
         match what:
@@ -474,7 +482,7 @@ class LoadBalancer:
             case "attached":
                 logging.info("event=attached mirror=%s", words[0])
                 self.is_attached, self.is_behind = True, True
-                self.clock, self.heard = words[1] * 1e6, time.monotonic()
+                self.clock, self.quiet = words[1] * 1e6, 0.0
             case "lost":
                 self.is_attached = False
                 logging.warning("event=lost retry_s=%g err=%s", words[1], json.dumps(words[0]))
@@ -486,7 +494,7 @@ class LoadBalancer:
             self.table.is_foreign, self.table.told = True, None
         is_new = False
         if kind:
-            self.heard = time.monotonic()
+            self.heard, self.quiet = time.monotonic(), 0.0
             self.is_behind = self.is_behind and bool(place) and int(place[1]) < self.clock
             is_new = self.apply(kind, data)
         if is_new and not self.is_changed:
@@ -509,8 +517,7 @@ class LoadBalancer:
 
     def is_due(self, now: float) -> bool:
         """While what is past is read the list stays: it would go through all of it once more."""
-        quiet = now - self.heard
-        if self.is_attached and quiet > QUIET_BEHIND:
+        if self.is_attached and self.quiet > QUIET_BEHIND:
             self.is_behind = False
         if now - self.published < self.interval or self.is_behind:
             return False
@@ -518,7 +525,7 @@ class LoadBalancer:
             return True
         if self.haproxy.taken and now - self.published > LOOK_EVERY:
             return True  # perhaps a port is free by now
-        return self.is_changed and (quiet > QUIET or now - self.changed > LATEST)
+        return self.is_changed and (self.quiet > QUIET or now - self.changed > LATEST)
 
     def save(self) -> None:
         """Table and id, always together."""
