@@ -67,7 +67,22 @@ static inline bool receiver_more(struct receiver *r, int fd, struct buf *got)
     return n > 0;
 }
 
-static inline bool receiver_take(struct receiver *r, int fd, struct buf *got)
+/* With the lock held. */
+static inline struct receiver_answer receiver_next(struct receiver *r)
+{
+    size_t last = sizeof r->answers / sizeof r->answers[0] - 1;
+    struct receiver_answer *a = &r->answers[r->answered < last ? r->answered : last];
+    struct receiver_answer answer = *a;
+    if (a->repeat == 0)
+        r->answered++;
+    else if (a->repeat > 0)
+        a->repeat--;
+    return answer;
+}
+
+/* Once it counts, its answer is chosen: what a test writes down then is for those after it. */
+static inline bool receiver_take(struct receiver *r, int fd, struct buf *got,
+                                 struct receiver_answer *answer)
 {
     const char *end;
     while ((end = strstr(buf_cstr(got), "\r\n\r\n")) == NULL)
@@ -83,29 +98,15 @@ static inline bool receiver_take(struct receiver *r, int fd, struct buf *got)
     assert_true(r->n < RECEIVER_POSTS_MAX);
     r->posts[r->n].head = mem_strndup(got->p, head);
     r->posts[r->n++].body = mem_strndup(got->p + head, body);
+    *answer = receiver_next(r);
     pthread_mutex_unlock(&r->lock);
     buf_consume(got, head + body);
     return true;
 }
 
-static inline struct receiver_answer receiver_next(struct receiver *r)
-{
-    pthread_mutex_lock(&r->lock);
-    size_t last = sizeof r->answers / sizeof r->answers[0] - 1;
-    struct receiver_answer *a = &r->answers[r->answered < last ? r->answered : last];
-    struct receiver_answer answer = *a;
-    if (a->repeat == 0)
-        r->answered++;
-    else if (a->repeat > 0)
-        a->repeat--;
-    pthread_mutex_unlock(&r->lock);
-    return answer;
-}
-
 /* False where the connection is over. */
-static inline bool receiver_answer_one(struct receiver *r, int fd)
+static inline bool receiver_answer_one(struct receiver *r, int fd, struct receiver_answer a)
 {
-    struct receiver_answer a = receiver_next(r);
     const char *bytes = a.bytes != NULL ? a.bytes : RECEIVER_OK;
     struct pollfd ends = {.fd = r->wake[0], .events = POLLIN};
     if (a.delay_ms > 0 && poll(&ends, 1, a.delay_ms) != 0)
@@ -122,8 +123,9 @@ static inline void *receiver_run(void *arg)
     while (receiver_readable(r, r->fd)) {
         int fd = accept(r->fd, NULL, NULL);
         struct buf got = {0};
+        struct receiver_answer answer;
         r->connections++;
-        while (receiver_take(r, fd, &got) && receiver_answer_one(r, fd))
+        while (receiver_take(r, fd, &got, &answer) && receiver_answer_one(r, fd, answer))
             ;
         buf_fini(&got);
         close(fd);
@@ -131,16 +133,24 @@ static inline void *receiver_run(void *arg)
     return NULL;
 }
 
+/* A socket that nobody listens on; while it is open, none but a receiver gets that port. 0: any. */
+static inline int receiver_port(unsigned port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int on = 1;
+    at.sin_port = htons((uint16_t)port);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    assert_int_equal(0, bind(fd, (struct sockaddr *)&at, sizeof at));
+    return fd;
+}
+
 /* On the given port; 0: any. */
 static inline void receiver_open(struct receiver *r, unsigned port)
 {
-    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in at;
     socklen_t len = sizeof at;
-    int on = 1;
-    at.sin_port = htons((uint16_t)port);
-    r->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(r->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    assert_int_equal(0, bind(r->fd, (struct sockaddr *)&at, sizeof at));
+    r->fd = receiver_port(port);
     assert_int_equal(0, listen(r->fd, 16));
     getsockname(r->fd, (struct sockaddr *)&at, &len);
     snprintf(r->url, sizeof r->url, "http://127.0.0.1:%u/cb", ntohs(at.sin_port));

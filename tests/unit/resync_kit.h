@@ -12,7 +12,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { KIT_OBJECTS = 2000, KIT_WAIT_MS = 60000 };
+/* KIT_STOP_MS: long enough for a sync on a busy disk; what it must not wait for takes longer. */
+enum { KIT_OBJECTS = 2000, KIT_WAIT_MS = 60000, KIT_STOP_MS = 10000 };
 
 struct kit_object {
     char key[32];
@@ -196,7 +197,7 @@ static inline void kit_stop(struct kit *k)
 {
     stop_request(k->stop);
     if (k->running)
-        assert_true(kit_join(k) < 1000);
+        assert_true(kit_join(k) < KIT_STOP_MS);
     resync_free(&k->resync);
 }
 
@@ -261,6 +262,28 @@ static inline struct resync_status kit_status(struct kit *k)
     struct resync_status status;
     resync_get_status(k->resync, &status);
     return status;
+}
+
+/* Until the table knows so many objects. */
+static inline void kit_wait_known(struct kit *k, uint64_t n)
+{
+    int64_t until = clock_mono_ms() + KIT_WAIT_MS;
+    while (kit_status(k).known != n) {
+        if (clock_mono_ms() > until)
+            fail_msg("%" PRIu64 " of %" PRIu64 " are known", kit_status(k).known, n);
+        stop_wait(k->stop, 20);
+    }
+}
+
+/* Until one is begun, or is wanted and that is on the disk, for that reason. */
+static inline void kit_wait_reason(struct kit *k, const char *reason)
+{
+    int64_t until = clock_mono_ms() + KIT_WAIT_MS;
+    while (strcmp(kit_status(k).reason, reason) != 0) {
+        if (clock_mono_ms() > until)
+            fail_msg("\"%s\" instead of \"%s\"", kit_status(k).reason, reason);
+        stop_wait(k->stop, 10);
+    }
 }
 
 /* Until so many resyncs are finished in the journal, and nothing more is wanted. */

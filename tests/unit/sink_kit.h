@@ -30,9 +30,10 @@ struct far_side {
     uint64_t digest;    /* and the sum of their hashes */
     size_t opens, publishes, empty_publishes;
     size_t events_max;
-    size_t standby; /* so many opens answer STANDBY, */
-    size_t keeps;   /* and every keep is counted; */
-    bool fenced;    /* it answers FENCED once */
+    bool taken;     /* opens answer STANDBY, */
+    size_t refused; /* so many did; */
+    size_t keeps;   /* every keep is counted, */
+    bool fenced;    /* and answers FENCED once */
     /* What is begun (far_overlapping), and how it went: "bebe". */
     struct {
         struct batch *batch;
@@ -78,13 +79,13 @@ static inline void far_destroy(void *self)
 static inline enum sink_result far_open(void *self, struct err *err)
 {
     struct far_side *f = self;
+    pthread_mutex_lock(&f->lock);
+    bool taken = f->taken;
     f->opens++;
-    if (f->standby > 0) {
-        f->standby--;
-        err_set(err, ERR_RETRY, "another has it");
-        return SINK_STANDBY;
-    }
-    return SINK_DONE;
+    f->refused += taken;
+    pthread_mutex_unlock(&f->lock);
+    err_set(err, ERR_RETRY, "another has it");
+    return taken ? SINK_STANDBY : SINK_DONE;
 }
 
 static inline enum sink_result far_keep(void *self, struct err *err)
@@ -102,7 +103,11 @@ static inline enum sink_result far_keep(void *self, struct err *err)
 
 static inline const char *far_owner(void *self)
 {
-    return ((struct far_side *)self)->standby > 0 ? "other" : "me";
+    struct far_side *f = self;
+    pthread_mutex_lock(&f->lock);
+    bool taken = f->taken;
+    pthread_mutex_unlock(&f->lock);
+    return taken ? "other" : "me";
 }
 
 static inline enum sink_result far_read(void *self, struct checkpoint *cp, bool *found,
@@ -406,6 +411,18 @@ static inline size_t far_count(void)
     size_t n = far.n;
     pthread_mutex_unlock(&far.lock);
     return n;
+}
+
+/* What is put from here on comes after the sink was opened. */
+static inline void wait_open(struct bench *b)
+{
+    struct sink_status status = {0};
+    int64_t until = clock_mono_ms() + 30000;
+    while (!status.checkpoint_known && clock_mono_ms() < until) {
+        usleep(1000);
+        sink_loop_get_status(b->loop, &status);
+    }
+    assert_true(status.checkpoint_known);
 }
 
 static inline void wait_for(size_t n)

@@ -21,8 +21,8 @@ enum { STUB_REQUESTS_MAX = 32, STUB_REQUEST_BYTES = 2048 };
 
 struct stub_answer {
     struct str first;
-    int pause_ms; /* between the two parts */
-    bool wait;    /* between them for stub_go_on */
+    bool wait;    /* between the two parts for stub_go_on, */
+    int pause_ms; /* and so long */
     struct str then;
     bool hold;  /* keep open until the client goes, or the server stops */
     bool reset; /* end by RST instead of FIN */
@@ -38,6 +38,7 @@ struct stub_server {
     size_t n_answers;
     atomic_bool any_bytes; /* answer to the first bytes, whatever they are */
     atomic_size_t n_requests;
+    atomic_size_t n_sent; /* answers, whole */
     char requests[STUB_REQUESTS_MAX][STUB_REQUEST_BYTES];
 };
 
@@ -81,11 +82,12 @@ static inline void stub_answer_one(struct stub_server *s, int fd, size_t i)
 {
     const struct stub_answer *a = &s->answers[i < s->n_answers ? i : s->n_answers - 1];
     stub_send(fd, a->first);
-    if (a->pause_ms > 0)
-        poll(NULL, 0, a->pause_ms);
     if (a->wait)
         stub_wait(s);
+    if (a->pause_ms > 0)
+        poll(NULL, 0, a->pause_ms);
     stub_send(fd, a->then);
+    atomic_fetch_add(&s->n_sent, 1);
     struct pollfd until[2] = {{.fd = fd, .events = POLLIN}, {.fd = s->wake[0], .events = POLLIN}};
     if (a->hold)
         poll(until, 2, -1);

@@ -186,7 +186,7 @@ static int ask(struct fixture *f, const char *method, struct str body, const cha
                                    .session = f->session};
     http_answer_fini(&f->answer);
     f->answer = (struct http_answer){0};
-    return http_ask(&request, 10000, 100, &f->answer, &f->err);
+    return http_ask(&request, 20000, 100, &f->answer, &f->err);
 }
 
 /* The n-th request's head, and whether it has a line that begins so. */
@@ -280,7 +280,7 @@ static void waits_for_no_body_after_head(void **state)
     struct http_request request = {.url = f->server.url, .method = "HEAD"};
     struct http_stream *stream = http_stream_open(&request);
     struct str bytes;
-    assert_int_equal(http_stream_read(stream, 5000, &bytes, &f->err), HTTP_CLOSED);
+    assert_int_equal(http_stream_read(stream, 20000, &bytes, &f->err), HTTP_CLOSED);
     assert_int_equal(http_stream_status(stream), 200);
     assert_string_equal(http_stream_header(stream, "x-leader"), "me");
     http_stream_close(&stream);
@@ -417,7 +417,7 @@ static void knows_the_addresses_of_both_ends(void **state)
     assert_string_equal(local, "");
     http_stream_peer(stream, peer, sizeof peer);
     assert_string_equal(peer, "");
-    assert_int_equal(http_stream_read(stream, 5000, &bytes, &f->err), HTTP_DATA);
+    assert_int_equal(http_stream_read(stream, 20000, &bytes, &f->err), HTTP_DATA);
     http_stream_local(stream, local, sizeof local);
     assert_string_equal(local, "127.0.0.1");
     http_stream_peer(stream, peer, sizeof peer);

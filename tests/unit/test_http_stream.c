@@ -158,24 +158,35 @@ static void takes_no_broken_head_for_an_answer(void **state)
 static void tells_a_reset(void **state)
 {
     struct fixture *f = *state;
-    struct stub_answer a = {.first = STR(OK_HEAD "x"), .pause_ms = 100, .reset = true};
+    struct stub_answer a = {.first = STR(OK_HEAD "x"), .wait = true, .reset = true};
     ask(f, &a);
     assert_int_equal(read_for(f, 20000), HTTP_DATA);
+    stub_go_on(f->server);
     assert_int_equal(read_for(f, 20000), HTTP_FAILED);
     assert_non_null(strstr(f->err.msg, "broke off: Connection reset"));
+}
+
+/* A port that is taken, so that nobody else comes by it, and on which nobody listens. */
+static int take_port(char *url, size_t size)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(0, bind(fd, (struct sockaddr *)&at, sizeof at));
+    assert_int_equal(0, getsockname(fd, (struct sockaddr *)&at, &len));
+    snprintf(url, size, "http://127.0.0.1:%d", ntohs(at.sin_port));
+    return fd;
 }
 
 static void says_that_nobody_listens(void **state)
 {
     struct fixture *f = *state;
-    struct stub_answer a = {.first = STR("")};
-    struct stub_server *gone = stub_start(&a, 1);
-    struct http_request request = {.url = mem_strdup(gone->url), .stop = f->stop};
-    stub_stop(&gone);
-    f->stream = http_stream_open(&request);
+    char url[64];
+    int fd = take_port(url, sizeof url);
+    f->stream = http_stream_open(&(struct http_request){.url = url, .stop = f->stop});
     assert_int_equal(read_for(f, 20000), HTTP_FAILED);
     assert_non_null(strstr(f->err.msg, "Connection refused"));
-    free((char *)request.url);
+    close(fd);
 }
 
 static void says_that_a_name_is_unknown(void **state)
@@ -193,7 +204,7 @@ static void says_that_a_port_is_silent_to_tls(void **state)
     f->server = stub_start(&a, 1);
     char url[80];
     snprintf(url, sizeof url, "https%s", f->server->url + strlen("http"));
-    f->stream = http_stream_open(&(struct http_request){.url = url, .connect_timeout_ms = 300});
+    f->stream = http_stream_open(&(struct http_request){.url = url, .connect_timeout_ms = 3000});
     assert_int_equal(read_for(f, 20000), HTTP_FAILED);
     assert_non_null(strstr(f->err.msg, "TLS handshake got no answer"));
 }
@@ -411,11 +422,11 @@ static void says_what_a_proxy_refuses(void **state)
     expect_failure(f, &request, "the proxy wants other credentials (407)");
     expect_failure(f, &request, "the proxy does not let through, or finds no server (");
     assert_non_null(strstr(f->server->requests[1], "CONNECT nomad.invalid:4646 HTTP/1.1\r\n"));
-    char *gone = mem_strdup(f->server->url);
-    stub_stop(&f->server);
+    char gone[64];
+    int fd = take_port(gone, sizeof gone);
     access.proxy = gone;
     expect_failure(f, &request, "can't connect to the proxy: Connection refused");
-    free(gone);
+    close(fd);
 }
 
 static void connects_to_the_address_and_names_the_server(void **state)
@@ -427,8 +438,10 @@ static void connects_to_the_address_and_names_the_server(void **state)
     char url[80];
     snprintf(url, sizeof url, "https%s/v1", f->server->url + strlen("http"));
     struct http_access access = {.server_name = "server.global.nomad", .proxy = ""};
-    struct http_request request = {.url = url, .access = &access, .connect_timeout_ms = 500};
-    expect_failure(f, &request, "no connection within 500 ms");
+    struct http_request request = {.url = url, .access = &access, .connect_timeout_ms = 3000};
+    expect_failure(f, &request, "no connection within 3000 ms");
+    for (int i = 0; i < 20000 && atomic_load(&f->server->n_requests) == 0; i++)
+        poll(NULL, 0, 1); /* its thread may be late */
     stub_join(f->server);
     const char *hello = f->server->requests[0]; /* its extension server_name, RFC 6066 */
     assert_non_null(memmem(hello, STUB_REQUEST_BYTES, "server.global.nomad", 19));

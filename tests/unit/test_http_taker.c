@@ -96,9 +96,9 @@ static void hands_over_what_comes_when_it_comes(void **state)
     assert_int_equal(read_for(f, 20000), HTTP_CLOSED);
 }
 
-static void a_read_ends_though_more_comes_without_end(void **state)
+/* Reads all of it; whether a read ended before the server had to be waited for. */
+static bool takes_much(struct fixture *f)
 {
-    struct fixture *f = *state;
     struct str body = ask_for_much(f, "HTTP/1.1 200 OK\r\n\r\n");
     enum http_read what;
     bool said_more = false;
@@ -110,7 +110,19 @@ static void a_read_ends_though_more_comes_without_end(void **state)
     }
     assert_int_equal(what, HTTP_CLOSED);
     assert_true(str_eq(buf_str(&f->taken), body));
-    assert_true(said_more);
+    http_stream_close(&f->stream);
+    stub_stop(&f->server);
+    buf_clear(&f->taken);
+    buf_fini(&f->body);
+    return said_more;
+}
+
+/* The server's thread may stand still for so long that nothing is left to read: then once more. */
+static void a_read_ends_though_more_comes_without_end(void **state)
+{
+    int tries = 1;
+    while (!takes_much(*state))
+        assert_true(++tries <= 10);
 }
 
 static void expect_an_end_after(struct fixture *f, size_t enough)

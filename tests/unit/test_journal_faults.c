@@ -240,13 +240,13 @@ static void syncs_by_interval_and_always(void **state)
         options.sync_ms = intervals[i];
         struct journal *journal = kit_open_with(&options);
         kit_write(journal, 600, 5); /* over several segments */
-        for (int k = 0; k < 200 && options.sync_ms < 1000 && options.sync_ms > 0; k++) {
+        for (int k = 0; k < 3000 && options.sync_ms < 1000 && options.sync_ms > 0; k++) {
             pthread_mutex_lock(&journal->mutex);
             bool dirty = journal->syncer.dirty || journal->syncer.n_finished > 0;
             pthread_mutex_unlock(&journal->mutex);
             if (!dirty)
                 break;
-            assert_true(k < 199);
+            assert_true(k < 2999);
             usleep(10000);
         }
         assert_int_equal(journal_tick(journal, &err), 0);

@@ -141,7 +141,7 @@ static void read_partition(rd_kafka_t *rk, const char *name, int32_t partition, 
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
     assert_int_equal(rd_kafka_consume_start(topic, partition, RD_KAFKA_OFFSET_BEGINNING), 0);
     for (bool more = true; more;) {
-        rd_kafka_message_t *m = rd_kafka_consume(topic, partition, 5000);
+        rd_kafka_message_t *m = rd_kafka_consume(topic, partition, 30000);
         assert_non_null(m);
         more = m->err == RD_KAFKA_RESP_ERR_NO_ERROR;
         if (more)
@@ -222,7 +222,7 @@ static void topics_have_the_partitions_that_were_asked_for(void **state)
     rd_kafka_t *rk = consumer();
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, "parts.Job", NULL);
     const struct rd_kafka_metadata *md;
-    assert_int_equal(rd_kafka_metadata(rk, 0, topic, &md, 5000), 0);
+    assert_int_equal(rd_kafka_metadata(rk, 0, topic, &md, 30000), 0);
     assert_int_equal(md->topics[0].partition_cnt, 3);
     rd_kafka_metadata_destroy(md);
     rd_kafka_topic_destroy(topic);
@@ -274,7 +274,7 @@ static void add_foreign_checkpoints(int n)
         int rc = rd_kafka_produce(topic, 0, RD_KAFKA_MSG_F_COPY, value, 2, key, 16, NULL);
         assert_int_equal(rc, 0);
     }
-    assert_int_equal(rd_kafka_flush(rk, 10000), 0);
+    assert_int_equal(rd_kafka_flush(rk, 30000), 0);
     rd_kafka_topic_destroy(topic);
     rd_kafka_destroy(rk);
 }

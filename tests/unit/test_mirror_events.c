@@ -451,13 +451,13 @@ static void says_a_gap_for_a_source_that_has_nothing_here(void **state)
 
 /* ---- what the journal no longer has ---- */
 
-/* Fills source 0's journal of 1 MiB until its beginning is pruned; returns the first number left.
- */
+/* Fills source 0's journal of 1 MiB until its beginning is pruned, and no longer in memory either;
+ * returns the first number left. */
 static int overfill(struct kit *kit)
 {
     static char data[8000];
     int i = 1;
-    for (; i <= 1000; i++) {
+    for (; i <= 1500; i++) {
         int len = snprintf(data, sizeof data, "{\"n\":%d}\n", i);
         memset(data + len, 'x', sizeof data - 1 - (size_t)len);
         kit_add(kit->bridge, 0, data);

@@ -202,7 +202,7 @@ static void a_leader_that_applies_its_log_decides_nothing(void **state)
                                                                     "consistent reads"))),
         LEADER_REPLAYS);
     assert_refused(r, "/v1/allocations: it was restarted and still applies its log");
-    assert_took(&before, 1900, 4000); /* no busy loop */
+    assert_took(&before, 1900, 10000); /* no busy loop */
     assert_int_equal(r->server->n_requests, 2);
 }
 
@@ -210,10 +210,13 @@ static void without_a_leader_nothing_is_known(void **state)
 {
     struct rig *r = *state;
     struct stopwatch before = stopwatch_start();
-    assert_int_equal(judge(r, 20, ANSWERS(REFUSAL("500 Oops", "No cluster leader"))),
-                     LEADER_UNKNOWN);
-    assert_refused(r, "No cluster leader");
-    assert_took(&before, 0, 1500);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(judge(r, 20, ANSWERS(REFUSAL("500 Oops", "No cluster leader"))),
+                         LEADER_UNKNOWN);
+        assert_refused(r, "No cluster leader");
+        stub_stop(&r->server);
+    }
+    assert_took(&before, 0, 8000); /* waits as above would take 10 s */
 }
 
 static void a_stop_request_ends_the_asking(void **state)
@@ -221,17 +224,17 @@ static void a_stop_request_ends_the_asking(void **state)
     struct rig *r = *state;
     stop_request(r->in.stop);
     struct stopwatch before = stopwatch_start();
-    assert_int_equal(judge(r, 20, ANSWERS(LIST(19))), LEADER_UNKNOWN);
+    assert_int_equal(judge(r, 20, ANSWERS({.first = STR(""), .hold = true})), LEADER_UNKNOWN);
     assert_refused(r, "stopped");
-    assert_took(&before, 0, 1500);
+    assert_took(&before, 0, 8000); /* an answer would be waited for for 11 s */
 }
 
 /* ---- is there one ---- */
 
-static int look(struct rig *r, const struct stub_answer *answers, size_t n)
+static int look(struct rig *r, int timeout_ms, const struct stub_answer *answers, size_t n)
 {
     r->server = stub_start(answers, n);
-    r->rc = nomad_leader_is_known(&r->settings, r->server->url, r->in.stop, 300, &r->err);
+    r->rc = nomad_leader_is_known(&r->settings, r->server->url, r->in.stop, timeout_ms, &r->err);
     stub_join(r->server);
     int rc = r->rc;
     if (rc == 0)
@@ -242,15 +245,15 @@ static int look(struct rig *r, const struct stub_answer *answers, size_t n)
 static void a_server_that_answers_is_there(void **state)
 {
     struct rig *r = *state;
-    assert_int_equal(look(r, ANSWERS({.first = STR(HEAD "\"127.0.0.1:4647\"")})), 0);
-    assert_int_equal(look(r, ANSWERS(REFUSAL("404 Not Found", ""))), 0);
-    assert_int_equal(look(r, ANSWERS(REFUSAL("403 Forbidden", ""))), 0);
+    assert_int_equal(look(r, 20000, ANSWERS({.first = STR(HEAD "\"127.0.0.1:4647\"")})), 0);
+    assert_int_equal(look(r, 20000, ANSWERS(REFUSAL("404 Not Found", ""))), 0);
+    assert_int_equal(look(r, 20000, ANSWERS(REFUSAL("403 Forbidden", ""))), 0);
 }
 
 static void a_server_that_knows_no_leader_is_of_no_use(void **state)
 {
     struct rig *r = *state;
-    assert_int_equal(look(r, ANSWERS({.first = STR(HEAD "\"\"")})), -1);
+    assert_int_equal(look(r, 20000, ANSWERS({.first = STR(HEAD "\"\"")})), -1);
     assert_asked(r, 0, "GET /v1/status/leader ");
     assert_refused(r, "knows no leader");
 }
@@ -258,7 +261,7 @@ static void a_server_that_knows_no_leader_is_of_no_use(void **state)
 static void a_server_that_does_not_answer_is_not_there(void **state)
 {
     struct rig *r = *state;
-    assert_int_equal(look(r, ANSWERS({.first = STR(""), .hold = true})), -1);
+    assert_int_equal(look(r, 300, ANSWERS({.first = STR(""), .hold = true})), -1);
     assert_refused(r, "quiet, and does not answer: no whole answer within 300 ms");
 }
 

@@ -51,11 +51,16 @@ static void keep_data(void *arg, const struct event *e)
     }
 }
 
-static void data_is(struct kit *k, const char *type, const char *expected)
+/* It begins so, and ends so; in between may be digits. */
+static void data_is(struct kit *k, const char *type, const char *begins, const char *ends)
 {
     struct last last = {.type = type};
     kit_each(k, keep_data, &last);
-    assert_string_equal(buf_cstr(&last.data), expected);
+    const char *data = buf_cstr(&last.data);
+    if (strncmp(data, begins, strlen(begins)) != 0)
+        assert_string_equal(data, begins);
+    data += strlen(begins);
+    assert_string_equal(data + strspn(data, "0123456789"), ends);
     buf_fini(&last.data);
 }
 
@@ -73,20 +78,23 @@ static void what_is_told_has_its_shape(void **state)
     kit_wait_finished(k, 1);
     data_is(k, "ResyncStarted",
             "{\"Topic\":\"Busbar\",\"Type\":\"ResyncStarted\",\"Key\":\"prod\",\"Namespace\":\"\","
-            "\"Index\":8,\"Payload\":{\"Reason\":\"asked for\"}}");
-    data_is(k, "Snapshot", "{\"Job\":{\"ID\":\"a\",\"ModifyIndex\":5}}");
+            "\"Index\":8,\"Payload\":{\"Reason\":\"asked for\"}}",
+            "");
+    data_is(k, "Snapshot", "{\"Job\":{\"ID\":\"a\",\"ModifyIndex\":5}}", "");
     data_is(k, "Vanished",
             "{\"Topic\":\"Job\",\"Type\":\"Vanished\",\"Key\":\"g\\\"one\",\"Namespace\":"
-            "\"default\",\"Index\":4,\"Payload\":{\"Resync\":3}}");
+            "\"default\",\"Index\":4,\"Payload\":{\"Resync\":3}}",
+            "");
     data_is(k, "ResyncFinished",
             "{\"Topic\":\"Busbar\",\"Type\":\"ResyncFinished\",\"Key\":\"prod\",\"Namespace\":\"\","
-            "\"Index\":8,\"Payload\":{\"Started\":3,\"Objects\":1,\"Vanished\":1,\"Seconds\":0}}");
+            "\"Index\":8,\"Payload\":{\"Started\":3,\"Objects\":1,\"Vanished\":1,\"Seconds\":",
+            "}}");
     kit_teardown(k);
 }
 
 static bool stream_tells_b_newer(struct kit *k, size_t i)
 {
-    if (i == 1)
+    if (i == 0)
         kit_receive(k, "b", 20); /* after it was read, before it is told: readable at the last
                                     moment */
     return true;
@@ -97,8 +105,8 @@ static void what_the_stream_told_newer_is_left_out_the_same_is_told(void **state
     (void)state;
     struct kit *k = &kit;
     kit_setup(k, NULL);
+    kit_add(k, "b", 10); /* the first: on a slow machine one does not wait for the others */
     kit_add(k, "a", 10);
-    kit_add(k, "b", 10);
     kit_add(k, "c", 10);
     kit_add(k, "d", 10);
     k->hook = stream_tells_b_newer;
@@ -292,10 +300,11 @@ static void what_was_told_in_this_resync_can_vanish_in_it(void **state)
     kit_start(k);
     ask(k);
     kit_wait_finished(k, 1);
-    /* job-0 was told newer; of 127 in batches of 64 one was told, and 9 of its objects are left. */
+    /* job-0 was told newer; of 127 a batch of 64 was told (on a slow machine more, in smaller
+     * ones), and 9 of its objects are left. */
     struct resync_status s = kit_status(k);
-    assert_int_equal(s.told, 64);
-    assert_int_equal(s.vanished, 64 - 9);
+    assert_in_range(s.told, 64, 127);
+    assert_int_equal(s.vanished, s.told - 9);
     kit_teardown(k);
 }
 
@@ -330,7 +339,8 @@ static void what_vanished_is_told_behind_what_the_stream_still_has(void **state)
     kit_stream(k, "gone", 5);
     kit_start(k);
     ask(k);
-    for (int i = 0; i < 500 && kit_status(k).number == 0; i++)
+    for (int64_t until = clock_mono_ms() + KIT_WAIT_MS;
+         kit_status(k).number == 0 && clock_mono_ms() < until;)
         stop_wait(k->stop, 10);
     stop_wait(k->stop, 100);
     kit_stream(k, "gone", 40); /* it lags: this happened before the listing */
@@ -433,10 +443,10 @@ static void without_an_attached_source_or_a_state_to_read_it_waits(void **state)
     kit_stop(k);
     k->ops.snapshot = NULL;
     kit_restart(k);
+    kit_wait_known(k, 1); /* the table is kept all the same */
     stop_wait(k->stop, 500);
     assert_false(kit_status(k).supported);
     kit_journal_is(k, "z@6");
-    assert_int_equal(kit_status(k).known, 1); /* the table is kept all the same */
     kit_teardown(k);
 }
 

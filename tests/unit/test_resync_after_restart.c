@@ -65,9 +65,11 @@ static void any_other_reason_takes_its_place(void **state)
     kit_setup(k, NULL);
     kit_add(k, "same", 5);
     kit_stream(k, "same", 5);
+    ingest_state(k->ingest, SOURCE_BACKOFF, "s", "cut"); /* so that none begins before both came */
     kit_start(k);
     ask(k, RESYNC_AFTER_RESTART);
     resync_request(k->resync, 0, "a sink lost something");
+    ingest_state(k->ingest, SOURCE_ATTACHED, "s", NULL);
     kit_wait_finished(k, 1);
     kit_journal_is(k, "same@5, ResyncStarted, =same@5, ResyncFinished");
     assert_string_equal(kit_status(k).reason, "a sink lost something");
@@ -84,9 +86,9 @@ static void so_it_does_when_it_is_wanted_already(void **state)
     ingest_state(k->ingest, SOURCE_BACKOFF, "s", "cut");
     kit_start(k);
     ask(k, RESYNC_AFTER_RESTART);
-    stop_wait(k->stop, 600); /* it is in the table by now, and waits for the source */
+    kit_wait_reason(k, RESYNC_AFTER_RESTART); /* it is in the table, and waits for the source */
     ask(k, "a sink lost something");
-    stop_wait(k->stop, 600);
+    kit_wait_reason(k, "a sink lost something");
     ingest_state(k->ingest, SOURCE_ATTACHED, "s", NULL);
     kit_wait_finished(k, 1);
     kit_journal_is(k, "same@5, ResyncStarted, =same@5, ResyncFinished");
@@ -132,10 +134,10 @@ static void a_gap_takes_its_place_too(void **state)
     ingest_state(k->ingest, SOURCE_BACKOFF, "s", "cut");
     kit_start(k);
     ask(k, RESYNC_AFTER_RESTART);
-    stop_wait(k->stop, 600); /* it is in the table by now, and waits for the source */
+    kit_wait_reason(k, RESYNC_AFTER_RESTART); /* it is in the table, and waits for the source */
     ingest_state(k->ingest, SOURCE_ATTACHED, "s", NULL);
     kit_stream(k, "other", 9); /* a Gap comes before it; on a busy machine behind the resync */
-    for (int64_t until = clock_mono_ms() + 20000;
+    for (int64_t until = clock_mono_ms() + KIT_WAIT_MS;
          !has_told(k, "=same@5") && clock_mono_ms() < until;)
         stop_wait(k->stop, 10);
     assert_true(has_told(k, "=same@5"));

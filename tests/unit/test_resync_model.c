@@ -174,6 +174,8 @@ static void history(unsigned seed)
     for (int i = 0; i < 30; i++)
         change(w, true);
     for (int round = 0; round < 4; round++) {
+        while (w->n_behind > 0) /* nobody tells what was before a gap behind it */
+            stream_one(w);
         for (unsigned i = draw(w, 20); i > 0; i--)
             change(w, false); /* in the gap */
         k->hook = meanwhile;  /* on the resync's thread: the stream stands still otherwise */

@@ -169,6 +169,7 @@ static void takes_over_where_the_other_had_published_more(void **state)
     b.arrival = began;
     tell_shuffled(&b, 0, 250); /* the standby's stream lags */
     start_loop(&b);
+    wait_open(&b);
     wait_for(300);
     b.arrival += SECOND;
     tell_shuffled(&b, 250, 350); /* what comes late is known, the rest is new */
@@ -207,6 +208,7 @@ static void a_standby_whose_stream_had_stood_still_loses_nothing(void **state)
         if (late < 2)
             tell_at_once(&b, 20, late == 0 ? 1900 : 700); /* before it takes over */
         start_loop(&b);
+        wait_open(&b);
         wait_for(late == 0 ? 1900 : 1800);
         b.arrival = clock_wall_us() + INT64_C(20) * SECOND; /* and after it has */
         if (late > 0)
@@ -325,7 +327,7 @@ static void what_comes_after_the_takeover_is_new_whatever_the_clock_says(void **
     fresh_journal(&b);
     b.arrival = earlier;
     start_loop(&b);
-    wait_for(1);
+    wait_open(&b);
     put_own(&b, 1000010, "ResyncStarted");
     tell(&b, 2);
     wait_for(4); /* with the Gap before them */

@@ -18,21 +18,43 @@ static void wait_state(struct bench *b, enum sink_state state, const char *owner
     assert_string_equal(status.owner, owner);
 }
 
+static void wait_refused(size_t n)
+{
+    int64_t until = clock_mono_ms() + 30000;
+    size_t refused = 0;
+    while (refused < n && clock_mono_ms() < until) {
+        usleep(1000);
+        pthread_mutex_lock(&far.lock);
+        refused = far.refused;
+        pthread_mutex_unlock(&far.lock);
+    }
+    assert_true(refused >= n);
+}
+
+static void set_free(void)
+{
+    pthread_mutex_lock(&far.lock);
+    far.taken = false;
+    pthread_mutex_unlock(&far.lock);
+}
+
 static void stands_by_until_the_pair_is_free(void **state)
 {
     (void)state;
     struct bench b;
     bench_setup(&b, 1 << 20);
     b.standby = true;
-    far.standby = 2;
+    far.taken = true;
     put_event(&b, 1, 0, "{}", false);
     start_loop(&b);
     wait_state(&b, SINK_WAITING, "other");
+    wait_refused(2);
     assert_int_equal(far_count(), 0);
+    set_free();
     wait_for(1);
     wait_state(&b, SINK_PUBLISHING, "me");
-    assert_int_equal(far.opens, 3);
     stop_loop(&b);
+    assert_int_equal(far.opens, far.refused + 1);
     bench_teardown(&b);
 }
 
@@ -43,7 +65,7 @@ static void fence_after(size_t keeps)
     while (!done && clock_mono_ms() < until) {
         usleep(1000);
         pthread_mutex_lock(&far.lock);
-        done = far.fenced = far.keeps >= keeps;
+        done = far.fenced = far.taken = far.keeps >= keeps;
         pthread_mutex_unlock(&far.lock);
     }
     assert_true(done);
@@ -61,11 +83,13 @@ static void holds_the_pair_while_idle_and_stands_by_once_it_is_taken(void **stat
     wait_for(1);
     fence_after(2);
     assert_true(clock_mono_ms() - began_ms > 1900); /* it holds on once a second */
-    wait_state(&b, SINK_WAITING, "me");
+    wait_state(&b, SINK_WAITING, "other");
     put_event(&b, 2, 0, "{}", false);
     usleep(200000);
     assert_int_equal(far_count(), 1);
-    wait_for(2); /* asks again after a while */
+    wait_refused(1); /* asks again after a while */
+    set_free();
+    wait_for(2);
     stop_loop(&b);
     bench_teardown(&b);
 }
@@ -86,6 +110,7 @@ static void what_another_journal_told_of_its_own_is_old_until_something_is_new(v
     put_event(&b, 5, 0, "{}", false);
     put_own(&b, 5, "ResyncFinished");
     start_loop(&b);
+    wait_open(&b);
     wait_for(1);
     put_event(&b, 6, 0, "{}", false);
     put_snapshot(&b, 2, "late");
@@ -163,6 +188,7 @@ static void a_gap_of_the_journal_counts_only_right_before_what_is_new(void **sta
     put_own(&b, 3, "Gap"); /* the owner had that stretch */
     put_event(&b, 5, 0, "{}", false);
     start_loop(&b);
+    wait_open(&b);
     wait_for(1);
     put_own(&b, 5, "Gap"); /* nobody has this one */
     put_own(&b, 5, "ResyncStarted");
@@ -190,6 +216,7 @@ static void a_gap_before_the_takeover_is_said_once_something_is_new(void **state
     put_own(&b, 5, "Gap");
     put_snapshot(&b, 5, "web");
     start_loop(&b);
+    wait_open(&b);
     usleep(3200000); /* long enough for a checkpoint that moves without events */
     stop_loop(&b);
     assert_int_equal(far_count(), 1);
@@ -216,7 +243,7 @@ static void a_new_journal_is_passed_though_nothing_is_new(void **state)
     stop_loop(&b);
     fresh_journal(&b);
     start_loop(&b);
-    usleep(100000); /* it is open, and waits behind an empty journal's end */
+    wait_open(&b); /* and waits behind an empty journal's end */
     put_event(&b, 4, 0, "{}", false);
     put_own(&b, 4, "ResyncFinished"); /* before the index that the sink has reached */
     put_event(&b, 6, 0, "{}", false);
@@ -256,7 +283,7 @@ static void a_restart_before_the_checkpoints_index_goes_on_comparing(void **stat
     stop_loop(&b);
     fresh_journal(&b);
     start_loop(&b);
-    usleep(100000); /* it is open, and waits behind an empty journal's end */
+    wait_open(&b); /* and waits behind an empty journal's end */
     put_event(&b, 4, 0, "{}", false);
     usleep(3200000); /* long enough for a checkpoint that moves without events */
     stop_loop(&b);
