@@ -24,6 +24,7 @@ import confluent_kafka.admin  # noqa: E402
 import redis as redis_client  # noqa: E402
 from rig.busbar import Busbar  # noqa: E402
 from rig.fetched import fetched  # noqa: E402
+from rig.stopwatch import had  # noqa: E402
 from table import OURS, OURS_BARE  # noqa: E402
 
 TOPICS = ("Allocation", "Evaluation", "Job", "Node", "Deployment")  # those of the generator's events
@@ -291,7 +292,7 @@ class KcatPipe(Peer):
         seen = {"written": -1, "since": 0.0}
 
         def published() -> int:
-            count, now = at_target(), time.monotonic()
+            count, now = at_target(), had()
             if not running.finished and 0 < job.expect - count <= self.kept(job):
                 if _written(curl.pid) != seen["written"]:
                     seen.update(written=_written(curl.pid), since=now)

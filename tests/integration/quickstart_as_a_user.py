@@ -14,7 +14,7 @@ import time
 import uuid
 
 QUICKSTART = pathlib.Path(__file__).resolve().parents[2] / "deploy" / "quickstart"
-READY_WITHIN_S = 120
+READY_WITHIN_S = 900  # it builds; half a minute on a machine of its own
 
 
 def processes_with(mark: str) -> list[str]:
@@ -54,27 +54,23 @@ def watch_every_exit(told: str) -> None:
     curl = re.search(r"^  (curl -N http://127\.0\.0\.1:\d+/events)$", told, re.MULTILINE)[1]
     redis = re.search(r"^  (redis-cli .*)$", told, re.MULTILINE)[1]
     kcat = re.search(r"^  (kcat .* -b .*)$", told, re.MULTILINE)[1]
-    until = time.monotonic() + 30
-    while True:
-        seen = {
-            "curl": '"Topic"' in output_of(curl, 3),
-            "redis-cli": '"Payload"' in output_of(redis, 3),
-            "kcat": '"Payload"' in output_of(kcat, 5),
-        }
-        if all(seen.values()):
+    left = {curl: '"Topic"', redis: '"Payload"', kcat: '"Payload"'}
+    for seconds in (4, 6, 10, 20, 40):  # of a busy machine the first may be too few
+        left = {command: text for command, text in left.items() if text not in output_of(command, seconds)}
+        if not left:
             return
-        assert time.monotonic() < until, f"nothing seen by {[k for k, v in seen.items() if not v]}\n{told}"
+    raise AssertionError(f"nothing seen by {list(left)}\n{told}")
 
 
 def end_of(process: subprocess.Popen, mark: str) -> None:
     """Waits for it; where it hangs, tells what is left and what that has logged."""
     try:
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
     except subprocess.TimeoutExpired:
         left = processes_with(mark)
         folders = {pathlib.Path(word).parent for line in left for word in line.split() if word.endswith("busbar.yaml")}
         logs = [(folder / "busbar.log").read_text(errors="replace")[-3000:] for folder in folders]
-        raise AssertionError("\n".join(["not ended after 20 s; left:", *left, *logs])) from None
+        raise AssertionError("\n".join(["not ended after 60 s; left:", *left, *logs])) from None
 
 
 def run_once(settings: dict | None = None) -> None:
@@ -92,9 +88,10 @@ def run_once(settings: dict | None = None) -> None:
     finally:
         process.kill()
         process.wait()
-    time.sleep(0.5)
-    left = processes_with(mark)
-    assert not left, f"left running: {left}"
+    until = time.monotonic() + 20
+    while left := processes_with(mark):
+        assert time.monotonic() < until, f"left running: {left}"
+        time.sleep(0.1)
 
 
 def run_against_real_servers() -> None:

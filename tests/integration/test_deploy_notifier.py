@@ -140,6 +140,8 @@ def test_a_mirror_still_has_what_the_agent_forgot_meanwhile():
                 notifier.stop()
                 _deploy(nomad, "while-away")
                 changes = _changes(nomad)
+                last = int(changes[-1].rpartition("/")[2])
+                wait_until(lambda: busbar.status()["sources"][0]["last_index"] > last, 20, "the mirror has them")
                 for number in range(120):
                     nomad.register_job("busy", number=number)
                 assert not set(_changes(nomad)) & set(changes)

@@ -139,11 +139,10 @@ def _size(busbar: Busbar) -> int:
 
 
 def _delete(folder: pathlib.Path) -> None:
-    """rm -r, while somebody may write there: then once more."""
-    try:
-        shutil.rmtree(folder)
-    except OSError:
-        shutil.rmtree(folder)
+    """rm -r at one stroke: else it may be made anew in the midst, and be deleted once more."""
+    aside = folder.with_name(f"{folder.name}.aside")
+    folder.rename(aside)
+    shutil.rmtree(aside)
 
 
 def _flip(path: pathlib.Path, offset: int) -> None:
@@ -216,7 +215,8 @@ def test_flipped_bytes_are_a_gap_that_names_the_stretch(source, redis, where):
         assert len(gaps) == len(offsets) and all("unreadable" in gap["Reason"] for gap in gaps)
         told = busbar.log_lines("journal_bad_block")[0]
         assert "level=warn" in told and segment.name in told and "check the disk" in told
-        assert len(busbar.log_lines("sink_gap")) == len(offsets)
+        told = {re.search(r" from=\d+ to=\d+ ", line)[0] for line in busbar.log_lines("sink_gap")}  # again at each try
+        assert len(told) == len(offsets)
 
 
 @pytest.mark.parametrize("bytes_torn", [1, 64, 5000])
@@ -250,7 +250,7 @@ def test_damage_that_no_sink_needs_is_told_only_in_the_log(source, redis):
         source.say(20)
         _wait_passed(busbar, source)
         _assert_once(source, redis)
-        assert busbar.log_lines("journal_bad_block")
+        busbar.wait_log("event=journal_bad_block")
 
 
 # ---- the machine goes down, and the sinks have more than the journal ----
@@ -370,7 +370,7 @@ def test_a_full_disk_frees_itself_when_the_sink_is_back(source, redis, disk):
         redis.start()
         _wait_passed(busbar, source)
         _assert_once(source, redis)
-        assert busbar.log_lines("journal_has_room")
+        busbar.wait_log("event=journal_has_room")
 
 
 def test_a_disk_that_is_full_at_start_is_a_clear_error(source, redis, disk):
@@ -420,7 +420,7 @@ def test_past_max_size_the_oldest_goes_and_the_sink_is_told(source, redis):
         _wait_passed(busbar, source)
         (gap,) = _assert_told(source, redis, 950)
         assert gap["From"] == last and "no longer held" in gap["Reason"]
-        assert f"from={last} to={gap['To']}" in busbar.log_lines("sink_gap")[0]
+        busbar.wait_log(f"from={last} to={gap['To']}")
 
 
 # ---- no rights ----
@@ -497,13 +497,16 @@ def test_deleted_under_way_a_sink_that_lagged_is_told(source, redis):
 
 
 def test_deleted_and_taken_by_another_process_it_ends_and_says_who(source, redis, tmp_path):
-    config = _config(source, redis, path=str(tmp_path / "journal"))
+    """A standby, as an owner whose pair is taken by force may end over that first."""
+    config = {**_config(source, redis, path=str(tmp_path / "journal")), "standby": True}
     with Busbar(config) as first:
         source.say(50)
         _wait_passed(first, source)
+        first.pause()  # else it may have the place again before the other comes
         _delete(tmp_path / "journal")
         with Busbar(config) as second:
-            assert first.process.wait(20) in (1, 3), first.log_tail()
+            first.resume()
+            assert first.process.wait(20) == 1, first.log_tail()
             failed = first.log_lines("source_failed")
             assert failed and f"in use by another process (pid {second.pid})" in failed[0]
             source.say(20)
@@ -527,8 +530,10 @@ def test_what_stands_in_its_place_is_a_clear_error(source, redis):
     with Busbar(_config(source, redis)) as busbar:
         source.say(20)
         _wait_passed(busbar, source)
+        busbar.pause()  # else it may have made it anew by then
         _delete(_folder(busbar))
         _folder(busbar).write_text("not a folder")
+        busbar.resume()
         assert busbar.process.wait(20) == 1
         failed = busbar.log_lines("source_failed")[0]
         assert "level=error" in failed and str(_folder(busbar)) in failed and "Not a directory" in failed

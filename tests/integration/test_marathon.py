@@ -261,14 +261,12 @@ def test_a_stream_that_dies_silently_is_left_for_the_next_server():
 
 
 def test_a_server_that_never_answers_is_left_for_the_next():
-    class Mute(Answer):
-        def head(self) -> bytes:
-            return b""
-
     with Marathon() as mute, Marathon() as well:
-        mute.answer("/v2/events", Mute(HOLD))
+        mute.answer("/v2/events", Verbatim(HOLD))
+        well.kill(0)  # so that it asks again, where a standstill of its own is what it tells first
         with _busbar(mute.address, well.address, connect_timeout="300ms") as busbar:
-            assert "no answer came within 600 ms" in busbar.wait_log("source_backoff")
+            busbar.wait_log("no answer came within 600 ms")
+            well.start(0)
             busbar.wait_attached()
             assert _source(busbar)["gaps"] == 0
 
@@ -387,12 +385,13 @@ def test_without_a_leader_it_says_so_and_is_there_soon_after_an_election():
     with Marathon(nodes=2) as marathon, _busbar(*marathon.addresses) as busbar:
         marathon.wait_streams(1)
         busbar.wait_attached()
-        time.sleep(3)
-        count = len(marathon.requests)
+        time.sleep(5)
+        count, began = len(marathon.requests), time.monotonic()
         marathon.elect(None)
         assert "no leader (502: Error 502 Could not determine" in busbar.wait_log("no leader")
         asked = [one.when for one in marathon.wait_requests(count + 12)[count:] if one.node == 0]
-        assert min(b - a for a, b in zip(asked, asked[1:])) < 0.15  # however long the stream stood before
+        # A tenth of the time without a leader, however long the stream stood before.
+        assert min(b - a - (b - began) / 10 for a, b in zip(asked, asked[1:4])) < 0.1, asked
         marathon.elect(1)
         before = had()
         marathon.wait_streams(1)
@@ -540,8 +539,9 @@ def test_a_server_that_talks_nonsense_harms_nobody_else(answer, malformed, words
                 _emit(well, "fine")
                 wait_until(lambda: "fine" in _groups(_told(busbar)), 20, "another server's event")
                 assert words in "".join(_troubles(busbar))
-            if malformed is not None:
-                assert busbar.metrics()['busbar_malformed_total{source="prod"}'] == malformed
+            if malformed is not None:  # of each stream; they are several where a first one stood for a second
+                asked = sum(one.path == "/v2/events" for one in marathon.requests)
+                assert busbar.metrics()['busbar_malformed_total{source="prod"}'] == malformed * asked
             assert busbar.running
 
 
@@ -566,7 +566,7 @@ def test_what_is_huge_costs_bounded_memory():
 
 def test_a_network_that_fails_in_every_way_costs_a_gap_each_time_and_nothing_else():
     with Marathon(heartbeat=0.3) as marathon, Proxy(marathon.nodes[0].port) as wire:
-        with _busbar(wire.address, silence="1s") as busbar:
+        with _busbar(wire.address, silence="3s") as busbar:
             harms = [lambda: wire.cut(), lambda: wire.cut(reset=True), lambda: wire.drop(None), lambda: wire.freeze()]
             for number, harm in enumerate(harms):
                 busbar.wait_attached()
@@ -582,7 +582,8 @@ def test_a_network_that_fails_in_every_way_costs_a_gap_each_time_and_nothing_els
             wait_until(lambda: "after" in _groups(_told(busbar)), 20, "the last event")
             found = _groups(_told(busbar))
             assert [name for name in found if name != "Gap"] == [f"before-{number}" for number in range(4)] + ["after"]
-            assert found.count("Gap") == _connects(busbar) - 1 >= 4
+            gaps = lambda: _groups(_told(busbar)).count("Gap")  # noqa: E731
+            wait_until(lambda: gaps() == _connects(busbar) - 1 >= 4, 20, "a gap for each stream but the first")
 
 
 def test_the_example_is_one():

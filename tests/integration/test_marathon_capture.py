@@ -287,8 +287,10 @@ def test_a_capture_goes_on_where_it_stood_after_each_kill(kafka, redis, source_n
                 shutil.rmtree(busbar.folder / "journal")
             busbar.start()
         shown = _wait_all(busbar, len(frames))
+        wait_until(lambda: busbar.log_lines("source_ended"), 30, "told all")
+        ended = len(busbar.log_lines("source_ended"))
         busbar.restart()  # nothing is left
-        wait_until(lambda: busbar.log_lines("source_ended"), 30, "told all once more")
+        wait_until(lambda: len(busbar.log_lines("source_ended")) > ended, 30, "told all once more")
         assert len(_wait_all(busbar, len(frames))) == len(frames)
         assert busbar.metrics()[f'busbar_gaps_total{{source="{name}"}}'] == 0
     compare(frames, from_sse(shown)).assert_exact()

@@ -3,6 +3,7 @@
 import os
 import random
 import threading
+import time
 
 import pytest
 from rig.busbar import Busbar
@@ -12,6 +13,7 @@ from rig.marathon_exits import from_kafka, from_redis, from_sse
 from rig.marathon_oracle import compare_attachments
 from rig.proc import wait_until
 from rig.redis_server import Redis
+from rig.stopwatch import had
 
 EVENTS = capture("real-1.11.sse")[:2000]
 SEED = int(os.environ.get("BUSBAR_TEST_SEED", "7"))
@@ -22,11 +24,24 @@ def _config(m, *sinks):
     return {"name": "faults", "sources": sources, "sinks": list(sinks)}
 
 
+def _wait_told(busbar, m):
+    """A last event has arrived, on the only stream that there is: behind it comes nothing, not even who detached."""
+    with busbar.events(type="last_event") as client:
+
+        def is_told():
+            is_alone = len(m.believed) == 1
+            data = m.emit("last_event", {"id": "the last"})
+            until = had() + 2  # it may have been told to a client that is dead
+            while had() < until and data not in [frame.data for frame in client.frames]:
+                time.sleep(0.05)
+            return is_alone and data in [frame.data for frame in client.frames]
+
+        wait_until(is_told, 60, "the last event is told")
+
+
 def _wait_all(busbar, m):
     """The last event is out everywhere."""
-    m.wait_streams(1, 60)
-    data = m.emit("last_event", {"id": "the last"})
-    wait_until(lambda: m.streams and ("last_event", data) in m.streams[0].told[-3:], 30, "it was told")
+    _wait_told(busbar, m)
 
     def is_out():
         (source,) = busbar.status()["sources"]
@@ -87,5 +102,5 @@ def test_kills_cuts_and_leader_changes_in_the_middle_of_the_traffic(generation):
         for arrivals in exits:
             verdict = compare_attachments(told, arrivals, "dcos")
             assert not verdict.findings, verdict.details()
-            # Nobody listens for as long as the machine lets it take to attach anew.
-            assert verdict.events > len(EVENTS) / 10 and len(verdict.excused) < len(EVENTS) / 10
+            # Nobody listens for as long as the machine lets it take to attach anew, or reads what is on its way.
+            assert verdict.events > len(EVENTS) / 10 and len(verdict.excused) < verdict.events / 2

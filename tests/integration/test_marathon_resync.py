@@ -392,6 +392,7 @@ def test_answers_that_are_none_never_touch_the_stream():
                 with busbar.events(from_oldest=True, source=f"m{number}") as client:
                     sent = _sent(marathon)
                     wait_until(lambda: len(_of_stream(client.frames)) >= len(sent), 30, f"{len(sent)} events")
+                    wait_until(lambda: "ResyncFinished" in _own(client.frames), 30, "the end of its resync at /events")
                     assert _of_stream(client.frames) == sent
                     assert _own(client.frames) == ["ResyncStarted", "ResyncFinished"]
                     assert _picture(client.frames) == _tasks(marathon)
@@ -495,6 +496,7 @@ def test_many_apps_are_read_in_few_requests_little_memory_and_no_delay():
                     time.sleep(0.02)
                     most = max(most, busbar.rss_anon())
                 took = time.monotonic() - began
+                at[marathon.emit("said", {"n": len(at)})] = time.monotonic()  # one at least is told
                 said = {sent.data for sent in marathon.sent if sent.type == "said" and sent.to}
                 wait_until(lambda: {frame.data for frame in client.frames} >= said, 20, f"{len(said)} events said")
                 arrived = zip(client.frames, client.arrivals)

@@ -105,7 +105,7 @@ def test_a_nomads_client_that_takes_nothing_is_cut_and_goes_on_from_where_it_is_
                 for quiet in (1, 3, 5):  # patiently: what "after" brings with it may come in between
                     back = ask(busbar.url + LINES + "?" + _position(told), quiet=quiet)
                     said = _lines(other.body)
-                    if said[-1] == back.lines[-1]:
+                    if said[-1:] == back.lines[-1:]:
                         break
                 assert not other.ended
     mine, begun = _lines(got), got.rpartition(b"\n")[2]
@@ -128,7 +128,7 @@ def test_a_marathons_client_that_takes_nothing_is_cut_and_only_that():
             _clients(busbar, 2)
             got = deaf.take()
             played = [data for _, data, *_ in marathon.sent if b"event_stream" not in data]
-            other.wait_text(played[-1])
+            other.wait_text(played[-1] + b"\r\n\r\n")
             all_.wait_text(played[-1])
             assert not other.ended and not all_.ended
             said, beside = other.told, all_.body

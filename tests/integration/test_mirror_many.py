@@ -7,6 +7,7 @@ import json
 import pathlib
 import re
 import sys
+import threading
 import time
 
 import pytest
@@ -21,6 +22,8 @@ from measure import rss_mib  # noqa: E402
 from stage import BUFFER, Stage  # noqa: E402
 
 PATIENCE = 90  # s, for what takes one or two
+DELIVERED = "busbar_delivered_total"
+LATE_MS = 5_000  # of one event; some ms on a machine of its own
 RSS_KIB = 16  # a client, the ring's share included
 
 
@@ -54,28 +57,28 @@ def _hash(number: int) -> int:
 def test_two_thousand_clients_each_get_each_event_once():
     with _stage(30).start() as stage:
         before = rss_mib(stage.pid)
-        with _clients(stage, 2_000, seconds=4) as clients:
-            clients.wait("end", PATIENCE)
+        with _clients(stage, 2_000, seconds=0) as clients:
+            clients.wait("begin", PATIENCE)
+            _let_read(stage, 2_000, 90)
             rss = (rss_mib(stage.pid) - before) * 1024 / 2_000
-            result = clients.wait("result")
+            result = clients.end()
     _each_once(result)
     assert result["closed"] == result["failed"] == 0
-    assert result["deliveries"] / result["seconds"] > 2_000 * 30 * 0.3
-    assert result["delay_ms"]["p99"] < 5_000
+    assert result["deliveries"] > 2_000 * 60
+    assert result["delay_ms"]["p99"] < LATE_MS
     assert rss < RSS_KIB
 
 
 def test_a_thousand_clients_come_back_at_once_after_kill9():
     """With their own ids, as all were at the tail."""
-    with _stage(50).start() as stage, _clients(stage, 1_000, seconds=0, warm=0, reconnect=50) as clients:
+    with _stage(50).start() as stage, _clients(stage, 1_000, seconds=0, warm=0, late=10, reconnect=50) as clients:
         clients.wait("attached", PATIENCE)
-        time.sleep(1)
+        _let_read(stage, 1_000, 60)
         stage.server.kill9()
         stage.server.start()
-        name = "busbar_clients_total"
-        wait_until(lambda: stage.server.metrics().get(name, 0) >= 1_000, PATIENCE, "all are back", every=0.3)
+        _wait_ever(stage, 1_000)
         stage.server.wait_attached()
-        time.sleep(2)
+        _let_read(stage, 1_000, 100)
         result = clients.end()
     _each_once(result)
     assert result["attached"] == 1_000
@@ -106,47 +109,44 @@ def test_a_herd_spread_over_the_journal_catches_up_and_delays_nobody(tmp_path):
     assert result["caught"] == 1_000
     assert result["replayed"] > 1_000 * events * 0.45  # half the journal each
     assert live["caught"] == 50
-    assert live["delay_ms"]["max"] < 5_000
+    assert live["delay_ms"]["max"] < max(LATE_MS, result["caught_ms"]["max"] / 2)
 
 
 def test_who_stops_reading_is_cut_and_comes_back_and_who_never_reads_holds_little():
     readers, stopped, dead, timeout = 300, 30, 30, 2
-    words = {"stopped": stopped, "closed": dead, "reconnect": 100, "resume_after": 3 * timeout, "receive_buffer": 8192}
-    with _stage(100, http={"client_timeout": f"{timeout}s"}).start() as stage:
-        bad = _clients(stage, stopped + dead, seconds=0, warm=0, **words)
-        with bad, _clients(stage, readers, seconds=2 * timeout) as good:
-            bad.wait("attached", PATIENCE)
+    words = {"seconds": 0, "warm": 0, "receive_buffer": 8192}
+    with _stage(100, http={"client_timeout": f"{timeout}s"}).start() as stage, _Deepest(stage) as watched:
+        coming_back = {"stopped": stopped, "reconnect": 100, "resume_after": 5 * timeout, "late": 10}
+        stopping, never = _clients(stage, stopped, **coming_back, **words), _clients(stage, dead, closed=dead, **words)
+        with stopping, never, _clients(stage, readers, seconds=0) as good:
             good.wait("begin", PATIENCE)
-            deepest = 0
-            until = time.monotonic() + PATIENCE
-            while _cut(stage) < stopped + dead and time.monotonic() < until:
-                deepest = max([deepest, *send_queues(stage.server.http_port)])
-                time.sleep(0.2)
-            assert _cut(stage) >= stopped + dead
-            result = good.wait("result", PATIENCE)
-            wait_until(lambda: _attached(stage) >= stopped, PATIENCE, "those who stopped are back", every=0.3)
-            time.sleep(1)
-            back = bad.end()
+            wait_until(lambda: _cut(stage) >= stopped + dead, PATIENCE, "they are cut", every=0.2)
+            never.close()  # what lies in the kernel for those goes with them
+            _wait_ever(stage, readers + dead + 2 * stopped)
+            wait_until(lambda: _attached(stage) == readers + stopped, PATIENCE, "those who stopped are back", every=0.1)
+            _let_read(stage, readers + stopped, 100)
+            result, back = good.end(), stopping.end()
     _each_once(result)
     assert result["closed"] == 0
-    assert result["deliveries"] / result["seconds"] > readers * 100 * 0.3
+    assert result["deliveries"] > readers * 100
     _each_once(back)
-    assert back["attached"] >= stopped
-    assert 8192 < deepest <= 3 * BUFFER
+    assert back["attached"] == back["caught"] == stopped
+    assert 8192 < watched.deepest <= 3 * BUFFER
 
 
 def test_who_reads_too_slowly_is_cut_at_the_stated_lag_and_told_where_to_go_on():
-    slow, others, lag = 20, 100, 2
+    slow, others, lag = 20, 100, 4  # so long that who reads beside them isn't cut where the machine is busy
     with _stage(100, http={"client_lag": f"{lag}s"}).start() as stage:
         late = _clients(stage, slow, slow=slow, reconnect=100, receive_buffer=8192, seconds=0, warm=0)
         with late, _clients(stage, others, seconds=0) as good:
             good.wait("begin", PATIENCE)
             name = "busbar_clients_cut_lag_total"
             wait_until(lambda: stage.server.metrics()[name] >= slow, PATIENCE, "the slow ones are cut", every=0.3)
+            _wait_ever(stage, others + 2 * slow)
             wait_until(lambda: _attached(stage) == slow + others, PATIENCE, "they are back", every=0.1)
-            time.sleep(1)
+            time.sleep(2)
             back, result = late.end(), good.end()
-        line = stage.server.log_lines("client_cut")[0]
+        line = stage.server.wait_log("event=client_cut ")
         assert " reason=lag " in line
         assert int(re.search(r" behind_ms=(\d+) ", line)[1]) >= lag * 1000
         position = re.search(r" position=(\S+)", line)[1]
@@ -168,11 +168,36 @@ def _attached(stage: Stage) -> float:
     return stage.server.metrics()["busbar_clients"]
 
 
-def _all_is_read(port: int) -> bool:
-    """Whether nothing lies in the kernel, on its way from or to that port."""
-    rows = [row.split() for row in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    queues = [row[4] for row in rows if f":{port:04X}" in (row[1][-5:], row[2][-5:]) and row[3] != "0A"]
-    return len(queues) > 0 and set(queues) == {"00000000:00000000"}
+def _wait_ever(stage: Stage, count: int) -> None:
+    """Until so many were attached since the mirror's start."""
+    name = "busbar_clients_total"
+    wait_until(lambda: stage.server.metrics().get(name, 0) >= count, PATIENCE, f"{count} have attached", every=0.3)
+
+
+def _let_read(stage: Stage, clients: int, each: int) -> None:
+    """Until the clients were sent so many events more, each its share; at their end they read what has come."""
+    goal = stage.server.metrics()[DELIVERED] + clients * each
+    wait_until(lambda: stage.server.metrics()[DELIVERED] >= goal, PATIENCE, f"{each} events each", every=0.2)
+
+
+class _Deepest(threading.Thread):
+    """Watches what the kernel holds for one client, while the `with` lasts: `deepest`, in bytes."""
+
+    def __init__(self, stage: Stage):
+        super().__init__(daemon=True)
+        self.port, self.deepest, self.over = stage.server.http_port, 0, threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.2):
+            self.deepest = max([self.deepest, *send_queues(self.port)])
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.join()
 
 
 def test_many_filters_let_through_what_they_should():
@@ -187,9 +212,7 @@ def test_many_filters_let_through_what_they_should():
             told = [json.loads(frame.data) for frame in all_.wait_frames(events, timeout=PATIENCE)]
             wanted = [event["Payload"]["Job"]["Number"] for event in told if event["Topic"] == "Job"]
             delivered = events + count * len(wanted)
-            name = "busbar_delivered_total"
-            wait_until(lambda: stage.server.metrics()[name] >= delivered, PATIENCE, "all are delivered", every=0.2)
-            wait_until(lambda: _all_is_read(stage.server.http_port), PATIENCE, "all is read", every=0.2)
+            wait_until(lambda: stage.server.metrics()[DELIVERED] >= delivered, PATIENCE, "all are delivered", every=0.2)
             result = clients.end()
     assert 100 < len(wanted) < events / 2
     assert result["repeated"] == result["gaps"] == result["closed"] == 0
@@ -202,9 +225,11 @@ def test_many_filters_let_through_what_they_should():
 @pytest.mark.parametrize("way", ["secure", "proxied"])
 def test_through_tls_each_client_gets_each_event_once(way):
     """The mirror's own, and a HAProxy's before it; the clients check whom they talk to."""
-    with _stage(20, **{way: True}).start() as stage, _clients(stage, 200, seconds=3, ca=stage.ca) as clients:
-        result = clients.wait("result", PATIENCE)
+    with _stage(20, **{way: True}).start() as stage, _clients(stage, 200, seconds=0, late=10, ca=stage.ca) as clients:
+        clients.wait("begin", PATIENCE)
+        _let_read(stage, 200, 60)
+        result = clients.end()
     _each_once(result)
     assert result["closed"] == result["failed"] == 0
     assert result["attached"] == result["caught"] == 200
-    assert result["deliveries"] / result["seconds"] > 200 * 20 * 0.3
+    assert result["deliveries"] > 200 * 20

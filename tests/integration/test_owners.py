@@ -30,6 +30,12 @@ def _owners(busbar) -> dict:
     return {name: sink["owner"] for name, sink in _sinks(busbar).items()}
 
 
+def _agreed(*busbars) -> dict:
+    """The owners where each sink has one and all say the same; else nothing."""
+    first, *others = map(_owners, busbars)
+    return first if all(first.values()) and all(other == first for other in others) else {}
+
+
 @pytest.mark.parametrize("down", ["lake", "cache"])
 def test_an_outage_of_one_sink_leaves_the_owner_of_the_other_alone(down, feed, own_kafka, own_redis, source_name):
     """One of the two is killed for longer than a lease or a session lasts, and comes back."""
@@ -39,21 +45,20 @@ def test_an_outage_of_one_sink_leaves_the_owner_of_the_other_alone(down, feed, o
     config = {"name": f"own-{source_name}", "standby": True, "sources": [source]}
     server, up = {"lake": (own_kafka, "cache"), "cache": (own_redis, "lake")}[down]
     with Busbar({**config, "sinks": [lake, cache]}) as a, Busbar({**config, "sinks": [cache, lake]}) as b:
-        owned = lambda: (all(_owners(a).values()) and _owners(a) == _owners(b)) and _owners(a)  # noqa: E731
-        before = wait_until(owned, 30, "every pair has an owner")
+        before = wait_until(lambda: _agreed(a, b), 60, "every pair has an owner")
         server.kill9()
         told = feed.say(20)
         owner = a if before[up] == a.status()["instance"] else b
-        wait_until(lambda: _sinks(owner)[up]["index"] == feed.index, 15, "the other sink goes on")
+        wait_until(lambda: _sinks(owner)[up]["index"] == feed.index, 30, "the other sink goes on")
         time.sleep(8)
         told += feed.say(20)
-        wait_until(lambda: _sinks(owner)[up]["index"] == feed.index, 15, "and goes on")
+        wait_until(lambda: _sinks(owner)[up]["index"] == feed.index, 30, "and goes on")
         for busbar in (a, b):
             assert _owners(busbar)[up] == before[up]
             assert len(busbar.log_lines(f"sink_standby source={source_name} sink={up}")) <= 1
         server.start()
         both = lambda: sorted(_sinks(one)[down]["state"] for one in (a, b))  # noqa: E731
-        wait_until(lambda: both() == ["publishing", "standby"], 60, "the one that was down has an owner")
+        wait_until(lambda: both() == ["publishing", "standby"], 120, "the one that was down has an owner")
         last = lambda: max(_sinks(one)[down]["index"] for one in (a, b))  # noqa: E731
         wait_until(lambda: last() == feed.index, 60, "it has caught up")
         assert _owners(a)[up] == before[up]

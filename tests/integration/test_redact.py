@@ -65,8 +65,12 @@ def test_secrets_of_a_real_job_leave_by_no_exit_that_redacts(nomad, kafka, redis
         busbar.wait_attached()
         wait_until(lambda: any(f.event == "ResyncFinished" for f in live.frames), 30, "the first snapshot")
         for number in range(3):
-            last = nomad.register(_secretive(f"{source_name}-{number}"))["JobModifyIndex"]
-        _settle(busbar, last)
+            nomad.register(_secretive(f"{source_name}-{number}"))
+        with Tap(nomad.address) as tap:
+            tap.wait_all(nomad)
+        kept = lambda: from_redis(_of(redis.read_streams(), f"vault-{source_name}:"))  # noqa: E731
+        wait_until(lambda: sum(not one.is_own for one in kept()) >= len(tap.events), 30, "the vault has all")
+        _settle(busbar, tap.last_index)
         journal = busbar.status()["sources"][0]["journal"]
         with busbar.events(from_oldest=True, source=source_name) as late:
             late.wait_frames(journal["next_seq"] - journal["first_seq"])

@@ -25,6 +25,7 @@ NO_TIME = datetime.timedelta()
 # What stands in the example's busbar.yaml, for a topic of each test's own.
 SINK = {"name": "warehouse", "type": "kafka", "key": "%{key}", "partitions": 1}
 NO_LOCK = "warehouse.Warehouse.wait_for_turn = lambda *_: True"
+SLOW = "import time; read = warehouse.Warehouse.read; warehouse.Warehouse.read = lambda self: time.sleep(0.05) or read(self)"
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,9 @@ def _wait(condition, consumer: Consumer, what: str, timeout: float = 60):
 
 
 def _assert_all_once(kafka, topic: str, warehouse: Database) -> list:
-    """The events are those that Kafka holds, each once, whole, and in its order."""
+    """The events are those that Kafka holds, each once, whole, and in its order; the last may be on their way."""
     records = kafka.read_all([topic])
+    wait_until(lambda: warehouse.count("events") >= len(records), 60, f"{len(records)} events")
     wanted = [(one.partition, one.offset, one.headers["ce_id"].decode(), json.loads(one.value)) for one in records]
     rows = warehouse.ask("SELECT part, kafka_offset, id, body FROM events ORDER BY seq")
     assert collections.Counter(row.id for row in rows) == collections.Counter(one[2] for one in wanted)
@@ -241,6 +243,10 @@ def test_what_it_says_of_a_nomad_is_what_nomad_says(kafka, topic, warehouse):
             except Failed:
                 assert _answers(warehouse) == _truth(nomad)  # shows the difference
                 raise
+            goes_on = "task_runs WHERE source = 'nomad' AND outcome IS NULL"
+            _wait(lambda: warehouse.count(goes_on) == 0, consumer, "the end of those that were stopped")
+            deployed = "deployments WHERE source = 'marathon' AND outcome = 'successful'"
+            _wait(lambda: warehouse.count(deployed) == 1, consumer, "the Marathon's deployment")
             busbar.stop()
             records = _assert_all_once(kafka, topic, warehouse)
             assert len(records) > 50 and warehouse.count("missing") == 0
@@ -305,15 +311,17 @@ def test_every_event_once_whatever_is_killed_and_whoever_else_writes(kafka, topi
     with Marathon() as m, _busbar(kafka, topic, marathon=m.address) as busbar:
         m.wait_streams(1)
         m.play(capture("real-1.11.sse"))
-        total = 6370 + 1  # and our own attachment
+        told = 6370 + 1  # and our own attachment
         values = 'busbar_published_total{source="marathon",sink="warehouse"}'
-        wait_until(lambda: busbar.metrics().get(values, 0) >= total, 60, f"{total} are published\n{busbar.log_tail()}")
+        wait_until(lambda: busbar.metrics().get(values, 0) >= told, 60, f"{told} are published\n{busbar.log_tail()}")
         busbar.stop()
+    total = len(kafka.read_all([topic]))  # what busbar said itself among them
+    assert total >= told
     # Two at once, without the lock that keeps them apart and the net that catches what is told twice, in small steps.
     (take,) = warehouse.ask("SELECT pg_get_functiondef('take'::regproc)")
     assert "ON CONFLICT (id) DO NOTHING" in take
     warehouse.ask(take.replace("ON CONFLICT (id) DO NOTHING", ""))
-    patch = f"warehouse.BATCH = 20; {NO_LOCK}"
+    patch = f"warehouse.BATCH = 20; {NO_LOCK}; {SLOW}"
     chance, kills, fights = random.Random(6), 0, 0
     with Consumer(kafka, warehouse, topic, patch) as one, Consumer(kafka, warehouse, topic, patch) as other:
         taken = 0
@@ -391,7 +399,7 @@ def test_one_works_and_the_other_takes_over(kafka, topic, warehouse):
             _wait(lambda: len(second.lines("event=starts_anew")) > 0, second, "it notices")
             _produce(kafka, topic, range(30, 40))
             _wait(taken(40), first, "10 more")
-            assert len(warehouse.ask(held)) == 1
+            _wait(lambda: len(warehouse.ask(held)) == 1, first, "one has the lock")
             assert second.stop() == 0 and first.stop() == 0
     _assert_all_once(kafka, topic, warehouse)
 

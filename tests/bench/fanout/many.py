@@ -73,7 +73,7 @@ class Clients(Tool):
             if said["phase"] == phase:
                 return said
 
-    def end(self, timeout: float = 30) -> dict:
+    def end(self, timeout: float = 90) -> dict:
         """Asks for the result now."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait("result", timeout)

@@ -4,11 +4,13 @@ Python client does not know them yet. The broker needs `authorizer.class.name` a
 import socket
 import struct
 
+from .proc import wait_until
+
 TOPIC, GROUP, TRANSACTIONAL_ID = 2, 3, 5  # ResourceType
 ANY, ALL, READ, WRITE = 1, 2, 3, 4  # AclOperation
 ANY_PERMISSION, DENY, ALLOW = 1, 2, 3  # AclPermissionType
 LITERAL = 3  # PatternType
-CREATE_ACLS, DELETE_ACLS = 30, 31
+DESCRIBE_ACLS, CREATE_ACLS, DELETE_ACLS = 29, 30, 31
 
 
 class Acls:
@@ -18,19 +20,37 @@ class Acls:
     def deny(self, kind: int, name: str, operation: int) -> None:
         """This one operation; all others stay allowed."""
         entries = [_resource(kind, name) + struct.pack(">bb", *entry) for entry in ((ALL, ALLOW), (operation, DENY))]
-        self._ask(CREATE_ACLS, struct.pack(">i", len(entries)) + b"".join(entries))
+        answer = self._ask(CREATE_ACLS, struct.pack(">i", len(entries)) + b"".join(entries))
+        assert _error(answer, ">iiih") == 0
+        self._await(kind, name, True)
 
     def grant(self, kind: int, name: str) -> None:
         """Everything again."""
-        self._ask(DELETE_ACLS, struct.pack(">i", 1) + _resource(kind, name) + struct.pack(">bb", ANY, ANY_PERMISSION))
+        body = _resource(kind, name) + struct.pack(">bb", ANY, ANY_PERMISSION)
+        assert _error(self._ask(DELETE_ACLS, struct.pack(">i", 1) + body), ">iiih") == 0
+        self._await(kind, name, False)
 
-    def _ask(self, api: int, body: bytes) -> None:
+    def _await(self, kind: int, name: str, there: bool) -> None:
+        """The controller has it: the broker, which is the one to refuse, hears of it a little later."""
+        body = _resource(kind, name) + struct.pack(">bb", ANY, ANY_PERMISSION)
+
+        def is_so() -> bool:
+            answer = self._ask(DESCRIBE_ACLS, body)
+            assert _error(answer, ">iih") == 0
+            return (struct.unpack_from(">i", answer, 12)[0] > 0) is there  # behind the message, which is null
+
+        wait_until(is_so, 30, f"the broker knows what is denied of {name}")
+
+    def _ask(self, api: int, body: bytes) -> bytes:
         request = struct.pack(">hhi", api, 1, 1) + _string("rig") + body
         with socket.create_connection(("127.0.0.1", self.port), 20) as broker:
             broker.sendall(struct.pack(">i", len(request)) + request)
-            answer = _read(broker, struct.unpack(">i", _read(broker, 4))[0])
-        # Correlation id, throttle time, number of results, and the first result's error code.
-        assert struct.unpack(">iiih", answer[:14])[3] == 0
+            return _read(broker, struct.unpack(">i", _read(broker, 4))[0])
+
+
+def _error(answer: bytes, layout: str) -> int:
+    """The (first) error code: behind correlation id and throttle time, and mostly the number of results."""
+    return struct.unpack_from(layout, answer)[-1]
 
 
 def _resource(kind: int, name: str) -> bytes:

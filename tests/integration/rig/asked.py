@@ -50,8 +50,9 @@ class Asked:
         return [event.data for event in self.told]
 
 
-def ask(url: str, method="GET", headers: dict | None = None, quiet=0.3, atmost=10.0) -> Asked:
-    """Sends it over a socket of its own, and reads until nothing more came for `quiet` seconds."""
+def ask(url: str, method="GET", headers: dict | None = None, quiet=0.3, atmost=10.0, over=None) -> Asked:
+    """Sends it over a socket of its own, and reads until nothing more came for `quiet` seconds, which count from when
+    `over` (a threading.Event) is set."""
     parts = urllib.parse.urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}"]
@@ -59,7 +60,7 @@ def ask(url: str, method="GET", headers: dict | None = None, quiet=0.3, atmost=1
     with socket.create_connection((parts.hostname, parts.port), 10) as connection:
         began = had()
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
-        received, ended, delays = _read(connection, began, quiet, atmost)
+        received, ended, delays = _read(connection, began, quiet, atmost, over)
     head, _, body = received.partition(b"\r\n\r\n")
     first, *fields = head.decode("latin-1").split("\r\n")
     named = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in fields)}
@@ -67,13 +68,15 @@ def ask(url: str, method="GET", headers: dict | None = None, quiet=0.3, atmost=1
     return Asked(int(first.split()[1]), named, decoder.feed(body), ended, delays)
 
 
-def _read(connection, began: float, quiet: float, atmost: float):
+def _read(connection, began: float, quiet: float, atmost: float, over):
     received, delays, latest = b"", [], began
     connection.settimeout(0.02)
     while had() - began < atmost:
         try:
             piece = connection.recv(1 << 20)
         except TimeoutError:
+            if over and not over.is_set():
+                latest = had()
             if had() - latest > (quiet if received else 10):
                 break
             continue

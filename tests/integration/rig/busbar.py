@@ -21,7 +21,7 @@ def binary() -> pathlib.Path:
     return path
 
 
-def run_busbar(*words, timeout: float = 20, env: dict | None = None) -> subprocess.CompletedProcess:
+def run_busbar(*words, timeout: float = 60, env: dict | None = None) -> subprocess.CompletedProcess:
     """Runs it to its end, as for `check` and `version`; stdout, stderr and returncode."""
     environment = {**os.environ, **(env or {})}
     argv = [binary(), *words]
@@ -36,8 +36,8 @@ class Busbar(Server):
     """
 
     name = "busbar"
-    ready_timeout = 20.0
-    stop_timeout = 15.0
+    ready_timeout = 60.0
+    stop_timeout = 30.0
 
     def __init__(self, config: dict | str, folder=None, env: dict | None = None):
         super().__init__(folder)
@@ -116,9 +116,10 @@ class Busbar(Server):
         return SseClient(self.url + path, last_event_id)
 
     def log_lines(self, event: str | None = None) -> list[str]:
-        """The lines of its log; with `event`, those of that stable id."""
+        """The lines of its log, as far as they are whole; with `event`, those of that stable id."""
         wanted = re.compile(rf"\bevent={re.escape(event)}\b") if event else re.compile("")
-        return [line for line in self.log.read_text(errors="replace").splitlines() if wanted.search(line)]
+        whole = self.log.read_text(errors="replace").rpartition("\n")[0]
+        return [line for line in whole.splitlines() if wanted.search(line)]
 
     def wait_log(self, text: str, timeout: float = 20) -> str:
         """The first line of the log that has the text."""

@@ -19,19 +19,18 @@ CHANGES_SEEN = ("X-Nomad-Index", "Content-Type")
 
 
 class Expanding:
-    """lag: so many seconds a new namespace is known to the lists before it is to subscriptions, as where two servers
-    answer. `hold_lists`: while it is set, no answer to a long poll goes out. `hidden`: namespaces that this server has
-    not heard of yet, as one that lags; nothing else of it does. `subscriptions`: the query of each."""
+    """`hold_lists`: while it is set, no answer to a long poll goes out. `hidden`: namespaces that this server has not
+    heard of yet, as one that lags; nothing else of it does. `listed`: of those that its lists tell already, how many
+    subscriptions will not know them yet, as where two servers answer. `subscriptions`: the query of each."""
 
-    def __init__(self, nomad: Nomad, lag: float = 0):
-        self.nomad, self.lag = nomad, lag
+    def __init__(self, nomad: Nomad):
+        self.nomad = nomad
         self.subscriptions: list[dict] = []
         self.hold_lists = threading.Event()
         self.hidden: set[str] = set()
-        self._first_seen: dict[str, float] = {}
+        self.listed: dict[str, int] = {}
         handler = type("Handler", (_Handler,), {"server_of": self})
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
 
     @property
     def port(self) -> int:
@@ -51,11 +50,16 @@ class Expanding:
 
     def expand(self) -> set[str]:
         """The namespaces that a subscription covers that begins now."""
-        now = time.monotonic()
-        names = [entry["Name"] for entry in self.nomad.api("GET", "/v1/namespaces")]
-        for name in names:
-            self._first_seen.setdefault(name, now if self._first_seen else now - self.lag)
-        return {name for name in names if now - self._first_seen[name] >= self.lag} - self.hidden
+        names = {entry["Name"] for entry in self.nomad.api("GET", "/v1/namespaces")}
+        unknown = {name for name, left in self.listed.items() if name in names and left > 0}
+        for name in unknown:
+            self.listed[name] -= 1
+        return names - self.hidden - unknown
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # with 5 a connection that has to wait may wait for seconds
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -85,7 +89,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = answer.read()
         while "wait=" in self.path and self.server_of.hold_lists.is_set():
             time.sleep(0.02)
-        self.server_of.expand()  # it has seen what the list tells
         self.send_response(answer.status)
         for name in CHANGES_SEEN:
             self.send_header(name, answer.getheader(name, ""))

@@ -306,7 +306,7 @@ class Kafka:
 QUIET = {"log_level": 0, "socket.keepalive.enable": True, "reconnect.backoff.max.ms": 500}
 
 
-STABLE = 3.0  # seconds that a committed reader waits for transactions that are about to end
+STABLE = 10.0  # seconds that a committed reader waits for transactions that are about to end
 
 
 def _ends(consumer, names: dict[str, int]) -> dict[tuple, int]:

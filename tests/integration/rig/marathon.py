@@ -16,6 +16,7 @@ from .marathon_state import State
 from .marathon_stream import Event, Stream, lighten
 from .proc import wait_until
 from .standin import Answer
+from .stopwatch import had
 
 FIXTURES = pathlib.Path(__file__).resolve().parents[2] / "fixtures" / "marathon"
 
@@ -101,6 +102,11 @@ class Marathon(State, Callbacks):
         """Those whose client is still there, oldest first."""
         return [stream for stream in list(self._streams) if not stream.is_gone]
 
+    @property
+    def believed(self) -> list[Stream]:
+        """Those that Marathon takes for attached, though their client may be gone: it will tell that they detached."""
+        return list(self._streams)
+
     def attachments(self, streams: list[Stream] | None = None) -> list[list[tuple[str, bytes]]]:
         """What one client was told in each of its attachments, for marathon_oracle.compare_attachments().
 
@@ -119,10 +125,10 @@ class Marathon(State, Callbacks):
 
         def attached():
             with self._lock:  # what attaching tells has been told
-                return len(self.streams) == count
+                found = self.streams
+            return [found] if len(found) == count else None
 
-        wait_until(attached, timeout, f"{count} streams of Marathon")
-        return self.streams
+        return wait_until(attached, timeout, f"{count} streams of Marathon")[0]
 
     def wait_requests(self, count: int, path: str | None = None, timeout: float = 30) -> list[Request]:
         def found():
@@ -157,11 +163,11 @@ class Marathon(State, Callbacks):
 
     def _wait_readers(self, patience: float) -> None:
         for stream in list(self._streams):
-            written, since = len(stream.told), time.monotonic()
-            while stream.waiting > self.slow_limit // 4 and not stream.is_gone and time.monotonic() - since < patience:
+            written, since = len(stream.told), had()
+            while stream.waiting > self.slow_limit // 4 and not stream.is_gone and had() - since < patience:
                 time.sleep(0.001)
                 if len(stream.told) != written:
-                    written, since = len(stream.told), time.monotonic()
+                    written, since = len(stream.told), had()
 
     def _tell(self, kind: str, data: bytes, node: int | None) -> None:
         """With the lock held."""

@@ -28,27 +28,36 @@ class Posted(NamedTuple):
 
 
 class _Subscriber:
-    """Posts in the order of the events where it has one connection; what comes while it is backed off is lost."""
+    """Posts in the order of the events where it has one connection, and behind what its predecessor had to post; what
+    comes while it is backed off is lost."""
 
-    def __init__(self, url: str, cluster):
+    def __init__(self, url: str, cluster, predecessor: "_Subscriber | None" = None):
         self.url, self._cluster = url, cluster
         self._events: queue.Queue = queue.Queue()
         self._failures, self._until = 0, 0.0
-        self._connections = cluster.callback_connections
-        for _ in range(self._connections):
-            threading.Thread(target=self._run, name="marathon-callback", daemon=True).start()
+        self._lock = threading.Lock()  # one at a time counts a failure, or looks whether it is backed off
+        before = predecessor._threads if predecessor else []
+        self._threads = [
+            threading.Thread(target=self._run, args=(before,), name="marathon-callback", daemon=True)
+            for _ in range(cluster.callback_connections)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def push(self, kind: str, data: bytes) -> None:
-        if time.monotonic() < self._until:
-            self._cluster.skipped.append((self.url, kind, data))
-        else:
-            self._events.put((kind, data))
+        with self._lock:
+            if time.monotonic() < self._until:
+                self._cluster.skipped.append((self.url, kind, data))
+            else:
+                self._events.put((kind, data))
 
     def end(self) -> None:
-        for _ in range(self._connections):
+        for _ in self._threads:
             self._events.put(None)
 
-    def _run(self) -> None:
+    def _run(self, before: list[threading.Thread]) -> None:
+        for thread in before:
+            thread.join()
         while (event := self._events.get()) is not None:
             if time.monotonic() < self._until:
                 self._cluster.skipped.append((self.url, *event))
@@ -59,9 +68,10 @@ class _Subscriber:
             if 200 <= status < 300 and took < self._cluster.callback_limit:
                 self._failures, self._until = 0, 0.0
             else:
-                self._failures += 1
-                self._until = time.monotonic() + 2**self._failures * self._cluster.callback_backoff
-                self._skip_what_waits()
+                with self._lock:
+                    self._failures += 1
+                    self._until = time.monotonic() + 2**self._failures * self._cluster.callback_backoff
+                    self._skip_what_waits()
             self._cluster.posted.append(Posted(self.url, *event, status, took, began))
 
     def _skip_what_waits(self) -> None:
@@ -76,7 +86,8 @@ class _Subscriber:
         https = parts.scheme == "https"
         kind = http.client.HTTPSConnection if https else http.client.HTTPConnection
         more = {"context": self._cluster.callback_tls} if https else {}
-        connection = kind(parts.hostname, parts.port, timeout=self._cluster.callback_limit * 1.1 + 1, **more)
+        timeout = self._cluster.callback_limit + self._cluster.callback_patience
+        connection = kind(parts.hostname, parts.port, timeout=timeout, **more)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Accept": "application/json", "User-Agent": "spray-can/1.3.4"}
         headers["Content-Type"] = "application/json; charset=UTF-8"
@@ -94,20 +105,23 @@ class _Subscriber:
 class Callbacks:
     """A part of Marathon (marathon.py). The list of subscribers outlives leaders; the queues do not.
 
-    callback_limit: seconds that an answer may take; callback_backoff: what 2**failures seconds are multiplied
-    with; callback_connections: how many posts to one subscriber may be under way at once (the real one's
-    are 4, which mixes their order up; set it before anybody subscribes); callbacks_on: False is a Marathon
-    without `--event_subscriber http_callback`; callback_tls: an ssl.SSLContext for https callbacks. posted:
-    every try; skipped: (url, type, data) of each event that was lost to the backoff.
+    callback_limit: seconds that an answer may take; callback_patience: how many more until its connection is given up,
+    so that it has no status; callback_backoff: what 2**failures seconds are multiplied with; callback_connections: how
+    many posts to one subscriber may be under way at once (4 at the real one, which mixes their order up; set it before
+    anybody subscribes); callbacks_on: False is a Marathon without `--event_subscriber http_callback`; callback_tls: an
+    ssl.SSLContext for https callbacks. posted: every try; skipped: (url, type, data) of each event that was lost to the
+    backoff.
     """
 
     def __init__(self):
         self.callback_limit, self.callback_backoff, self.callbacks_on = 10.0, 1.0, True
+        self.callback_patience = 2.0
         self.callback_connections = 1
         self.callback_tls = None
         self.posted: list[Posted] = []
         self.skipped: list[tuple] = []
         self._subscribers: dict[str, _Subscriber] = {}
+        self._former: dict[str, _Subscriber] = {}
 
     @property
     def subscribers(self) -> list[str]:
@@ -126,6 +140,7 @@ class Callbacks:
         with self._lock:
             for one in self._subscribers.values():
                 one.end()
+            self._former |= self._subscribers
             self._subscribers.clear()
 
     def subscriptions_answer(self, request: Request) -> Reply:
@@ -145,14 +160,15 @@ class Callbacks:
     def _subscribe(self, url: str, client: str) -> bytes:
         with self._lock:
             if url not in self._subscribers:
-                self._subscribers[url] = _Subscriber(url, self)
+                self._subscribers[url] = _Subscriber(url, self, self._former.get(url))
             return self.emit("subscribe_event", {"clientIp": client, "callbackUrl": url})
 
     def _unsubscribe(self, url: str, client: str) -> bytes:
         with self._lock:
             data = self.emit("unsubscribe_event", {"clientIp": client, "callbackUrl": url})
             if url in self._subscribers:
-                self._subscribers.pop(url).end()
+                self._former[url] = self._subscribers.pop(url)
+                self._former[url].end()
             return data
 
     def _call_back(self, kind: str, data: bytes) -> None:

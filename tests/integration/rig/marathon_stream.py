@@ -12,9 +12,12 @@ import threading
 import time
 from typing import NamedTuple
 
+from .stopwatch import had
+
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST
 PIECE = 65536  # bytes of what has piled up, written at once
 STUCK = 0.05  # seconds in one send(): the reader is slow, not this process
+PATIENCE = 0.5  # seconds for a reader that does not take what has to go out before the end
 
 
 class Event(NamedTuple):
@@ -104,10 +107,14 @@ class Stream:
     @property
     def is_gone(self) -> bool:
         """Whether the client has closed it, though Marathon may not have noticed."""
-        if self._broken or self._ending:
-            return True
+        return bool(self._broken or self._ending) or self._is_ready(select.POLLIN)  # a client never sends anything more
+
+    def _is_ready(self, what: int) -> bool:
+        """To be read or written; also one that is closed."""
+        poll = select.poll()  # unlike select(), for any number of a descriptor
         try:
-            return bool(select.select([self.client], [], [], 0)[0])  # a client never sends anything more
+            poll.register(self.client, what)
+            return bool(poll.poll(0))
         except (OSError, ValueError):
             return True
 
@@ -145,20 +152,26 @@ class Stream:
             self._news.notify()
 
     def join(self) -> None:
-        """Waits for its end; a writer that its reader blocks is woken roughly."""
-        self._thread.join(0.5)
-        if self._thread.is_alive():
-            self._stop_writing()
-            self._thread.join(10)
+        """Waits for its end; a writer that its reader blocks is woken roughly. One that had no time yet is not: what it
+        has to write, and how it is to end, would be lost."""
+        given_up = had() + 20
+        while self._thread.is_alive() and had() < given_up:
+            self._thread.join(STUCK)
+            if self._is_stuck(PATIENCE):
+                self._stop_writing()
+
+    def _is_stuck(self, seconds: float) -> bool:
+        """Whether it waits for its reader, and has for so long."""
+        since = self._sending_since
+        return since is not None and had() - since >= seconds and not self._is_ready(select.POLLOUT)
 
     def _is_slow(self) -> bool:
         """Whether its reader has not made room, rather than this process given the writer no time."""
-        given_up = time.monotonic() + 10
+        given_up = had() + 10
         while self.waiting >= self._cluster.slow_limit:
             if self._broken or self._ending or self._cluster.is_silent:
                 break
-            since, now = self._sending_since, time.monotonic()
-            if now > given_up or (since is not None and now - since > STUCK):
+            if had() > given_up or self._is_stuck(STUCK):
                 break
             self._news.wait(STUCK / 4)
         return self.waiting >= self._cluster.slow_limit
@@ -242,7 +255,7 @@ class Stream:
         sent = 0
         try:
             while sent < len(text):
-                self._sending_since = time.monotonic()
+                self._sending_since = had()
                 sent += self.client.send(text[sent:])
         except OSError:
             self._broken = True
@@ -259,7 +272,7 @@ class Stream:
         try:
             if self._mid_frame:
                 text = frame("status_update_event", b'{"slaveId":"agent-1","taskId":"cut.off","appId":"/cut/off"}')
-                self.client.send(text[: len(text) * 2 // 3])
+                self._send(text[: len(text) * 2 // 3])
             if self._ending == "reset":
                 self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
             else:

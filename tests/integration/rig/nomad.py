@@ -163,10 +163,15 @@ class Nomad(Server):
     def register(self, job: dict) -> dict:
         return self.api("PUT", "/v1/jobs", {"Job": job})
 
-    def wait_evaluated(self) -> None:
-        """Until nothing that was registered waits for its evaluation, which changes the job once more."""
-        pending = lambda: [one for one in self.api("GET", "/v1/evaluations") if one["Status"] == "pending"]  # noqa: E731
-        wait_until(lambda: not pending(), 30, "all is evaluated")
+    def wait_evaluated(self) -> int:
+        """Until nothing that was registered waits for its evaluation, which changes the job once more; the last's index."""
+
+        def evaluated():
+            found = self.api("GET", "/v1/evaluations?namespace=*")
+            is_over = all(one["Status"] != "pending" for one in found)
+            return is_over and [one["ModifyIndex"] for one in found] + [1]
+
+        return max(wait_until(evaluated, 30, "all is evaluated"))
 
     def deregister(self, job_id: str, purge: bool = False, namespace: str = "default") -> dict:
         query = urllib.parse.urlencode({"purge": str(purge).lower(), "namespace": namespace})
@@ -238,8 +243,23 @@ def wait_leader(members: list[Nomad], timeout: float = 30) -> Nomad:
 
     def leader():
         known = {member.rpc_port: member for member in members if member.running}
-        said = {member.api("GET", "/v1/status/leader") for member in known.values()}
+        try:
+            said = {member.api("GET", "/v1/status/leader") for member in known.values()}
+        except (OSError, http.client.HTTPException, Refused):  # they are about to elect one, once more
+            return None
         port = int(said.pop().rpartition(":")[2] or 0) if len(said) == 1 else 0
         return known.get(port)
 
     return wait_until(leader, timeout, "the cluster has a leader")
+
+
+def register_somewhere(members: list[Nomad], job_id: str) -> dict:
+    """By whoever leads, as soon as somebody does: on a machine that stands still now and then leaders come and go."""
+
+    def registered():
+        try:
+            return wait_leader(members).register_job(job_id)
+        except (OSError, http.client.HTTPException, Refused):
+            return None
+
+    return wait_until(registered, 60, f"{job_id} is registered")

@@ -11,6 +11,11 @@ OBJECTS = {"job": "jobs", "node": "nodes", "allocation": "allocations"}
 TABLES = ("jobs", "nodes", "allocations", "evaluations", "deployments")
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # with 5 a connection that has to wait may wait for seconds
+
+
 class OldNomad:
     """put() and remove() change it; `requests` has (path, query) of all that it was asked."""
 
@@ -24,8 +29,7 @@ class OldNomad:
         self._deaf: set[str] = set()
         self._changed = threading.Condition()
         self._stopping = False
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
 
     @property
     def address(self) -> str:

@@ -90,6 +90,9 @@ def compare(
     allowed = collections.defaultdict(set)
     for event in versions:
         allowed[event.what].add(canonical(event.data))
+    for arrival in told if sent is not None else ():
+        if arrival.data in sent.get(arrival.what, ()):  # judged by that, whatever it had become when the tap was told
+            allowed[arrival.what].add(canonical(arrival.data))
     for arrival in told:
         verdict.mislabelled += [f"{arrival.place}: {fault}" for fault in arrival.faults]
     for source, events in taps.items():

@@ -74,18 +74,18 @@ class Process:
         self.signal(signal.SIGCONT)
 
     def wait(self, timeout: float) -> int:
-        """Waits for its end; returns the exit status."""
+        """Waits for its end, so many seconds of those that this process had; returns the exit status."""
         try:
-            status = self._popen.wait(timeout)
-        except subprocess.TimeoutExpired:
+            wait_until(lambda: not self.running, timeout, "its end", every=0.01)
+        except Failed:
             raise Failed(f"{self.argv[0]} still runs after {timeout:g} s\n{self.log_tail()}") from None
         watchdog.forget(self.pid)
-        return status
+        return self.exit_status
 
     def kill9(self) -> None:
         """SIGKILL to the child alone, and waits for its end."""
         self.signal(signal.SIGKILL)
-        self.wait(10)
+        self.wait(30)
 
     def stop(self, timeout: float = 20) -> int:
         """SIGTERM; returns the exit status. One that does not end by itself is a failure."""
@@ -98,7 +98,7 @@ class Process:
         if self.running:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
-            self.wait(10)
+        self.wait(30)  # also one that has ended: its number may mean a stranger before the watchdog looks
 
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")
@@ -117,7 +117,7 @@ class Server:
 
     name = "server"
     ready_timeout = 60.0
-    stop_timeout = 20.0
+    stop_timeout = 30.0
 
     def __init__(self, folder=None):
         self._own_folder = folder is None

@@ -47,7 +47,7 @@ class Region:
     """So many jobs of so many allocations each, `per_node` of them on a node; an evaluation and a deployment a job.
 
     say() tells one event more on the stream; `requests` counts them by the first word of their path behind /v1/,
-    `connections` those that were accepted.
+    `kinds` has these words for each connection that was asked for more than a stream, namespaces or its leader.
     """
 
     def __init__(self, jobs: int, allocs_per_job: int = 5, per_node: int = 100):
@@ -56,7 +56,7 @@ class Region:
         self.nodes = max(1, self.allocs // per_node)
         self.port = free_port()
         self.requests: dict[str, int] = {}
-        self.connections = 0
+        self.kinds: list[set[str]] = []
         self._events = INDEX
         self._streams: list[queue.Queue] = []
         self._lock = threading.Lock()
@@ -219,8 +219,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def setup(self):
         super().setup()
-        with self.it._lock:
-            self.it.connections += 1
+        self.words: set[str] = set()
 
     def log_message(self, *_):
         """Says nothing."""
@@ -234,9 +233,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             elif "wait" in query:
                 self._hold()
             else:
+                self._note(parts.path.removeprefix("/v1/").split("/")[0])
                 self._answer(*self.it.answer(urllib.parse.unquote(parts.path), query))
         except (OSError, socket.error):
             self.close_connection = True
+
+    def _note(self, word: str) -> None:
+        if word in ("namespaces", "status"):
+            return
+        if not self.words:
+            with self.it._lock:
+                self.it.kinds.append(self.words)
+        self.words.add(word)
 
     def _answer(self, status: int, text: str, headers: dict) -> None:
         body = text.encode()

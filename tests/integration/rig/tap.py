@@ -69,6 +69,12 @@ class Tap:
         wait_until(lambda: len(self.events) >= count or self.error, timeout, f"the tap has {count} events")
         self._raise()
 
+    def wait_all(self, nomad, quiet: float = 1.0) -> None:
+        """Until it has all that happened on the Nomad so far, the evaluations of its jobs among it."""
+        index = nomad.wait_evaluated()
+        wait_until(lambda: self.last_index >= index or self.error, 30, f"the tap is told of index {index}")
+        self.wait_quiet(quiet)  # one index may have several lines
+
     def wait_quiet(self, quiet: float = 1.0, timeout: float = 60) -> None:
         """Until nothing came for so many seconds: the end of a test's load."""
         self.last_arrival = had()

@@ -98,7 +98,7 @@ def test_clients_of_a_proxied_kafka_go_through_its_proxies_alone():
         (proxy,) = kafka.proxies
         kafka.create_topic("far")
         assert not proxy.open_links
-        settings = {"bootstrap.servers": kafka.proxied_bootstrap, "message.timeout.ms": 60_000, **QUIET}
+        settings = {"bootstrap.servers": kafka.proxied_bootstrap, "message.timeout.ms": 300_000, **QUIET}
         producer = confluent_kafka.Producer(settings)
         producer.produce("far", b"1")
         producer.flush()
@@ -108,5 +108,5 @@ def test_clients_of_a_proxied_kafka_go_through_its_proxies_alone():
         assert producer.flush(2) == 1
         assert [record.value for record in kafka.read_all(["far"])] == [b"1"]
         proxy.heal()
-        assert producer.flush(60) == 0
+        assert producer.flush(120) == 0
         assert [record.value for record in kafka.read_all(["far"])] == [b"1", b"2"]

@@ -263,7 +263,7 @@ def test_delete_of_the_leader_elects_another():
 def test_a_killed_leader_is_believed_in_for_a_while():
     with Marathon(nodes=2) as m, Raw(m.address) as raw:
         raw.until(b"attached")
-        m.kill(0, stale=4.0)
+        m.kill(0, stale=6.0)
         raw.rest()
         assert raw.error is None
         with pytest.raises(ConnectionRefusedError):

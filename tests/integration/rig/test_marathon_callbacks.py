@@ -81,7 +81,7 @@ def test_subscribe_list_and_unsubscribe():
 
 def test_a_failure_is_never_posted_again_and_backs_off():
     with old() as m, Receiver() as receiver:
-        m.callback_backoff = 1.0  # times 2
+        m.callback_backoff = 2.0  # times 2
         m.subscribe(receiver.url)
         wait_until(lambda: len(m.posted) == 1, 10, "the first is answered")
         receiver.status = 500
@@ -97,7 +97,7 @@ def test_a_failure_is_never_posted_again_and_backs_off():
 
 def test_a_slow_answer_counts_as_a_failure():
     with old() as m, Receiver() as receiver:
-        m.callback_limit, m.callback_backoff = 0.3, 10.0
+        m.callback_limit, m.callback_backoff, m.callback_patience = 0.3, 10.0, 20.0
         receiver.delay = 0.4
         m.subscribe(receiver.url)
         wait_until(lambda: len(m.posted) == 1, 10, "one try")

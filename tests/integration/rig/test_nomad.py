@@ -23,7 +23,7 @@ def test_tap_sees_all_that_a_real_nomad_tells_through_kill9():
         nomad.start()
         tap.wait_events(len(tap.events) + 150)
         load.stop()
-        tap.wait_quiet()
+        tap.wait_all(nomad)
         assert tap.intact and tap.disconnects and load.numbers == sorted(load.numbers)
         with Tap(nomad.address) as fresh:
             fresh.wait_events(len(tap.events))

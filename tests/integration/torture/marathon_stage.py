@@ -31,11 +31,18 @@ class MarathonStage(Stage):
     def _end_load(self) -> int:
         """Once all are attached one more event is told, which everybody gets."""
         self.load.stop()
-        for instance in self.instances.values():
-            wait_until(lambda i=instance: self._is_attached(i), 60 * self.patience, f"{instance.name} is attached")
-        time.sleep(APART + 1)
+        wait_until(self._all_stay_attached, 90 * self.patience, "all are attached")
         last = self.load.tell()
         return milliseconds_of(last.partition(b'"timestamp":"')[2][:24].decode())
+
+    def _all_stay_attached(self) -> bool:
+        """Who was just cut off may not know it yet."""
+        attached = self._times_attached()
+        time.sleep(APART + 1)
+        return all(map(self._is_attached, self.instances.values())) and self._times_attached() == attached
+
+    def _times_attached(self) -> list[int]:
+        return [len(instance.busbar.log_lines("source_attached")) for instance in self.instances.values()]
 
     def _is_attached(self, instance) -> bool:
         try:

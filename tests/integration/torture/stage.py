@@ -7,7 +7,7 @@ import time
 from rig.busbar import Busbar
 from rig.kafka import Kafka
 from rig.load import Load
-from rig.nomad import Nomad, nomad_cluster
+from rig.nomad import Nomad, nomad_cluster, wait_leader
 from rig.proc import Failed, wait_until
 from rig.proxy import Proxy
 from rig.redis_server import Redis
@@ -202,7 +202,8 @@ class Stage:
     def _end_load(self) -> int:
         """The last index."""
         self.load.stop()
-        self.tap.wait_quiet(1.5)
+        wait_leader(self.nomads, 60 * self.patience)
+        self.tap.wait_all(self.nomads[0], 1.5)
         return self.tap.last_index
 
     def _pairs(self) -> dict[str, list[dict]]:
