@@ -26,6 +26,7 @@ enum {
     REACH_MS = 5000,          /* to find a broker, */
     REACH_TROUBLED_MS = 1500, /* less where one said no */
     SLICE_MS = 250,
+    RESUME_MS = 1000,
     INIT_MS = 30000,
     OWN_MS = 10000,
     BYTES_MAX = 6 * 1024 * 1024,
@@ -225,12 +226,15 @@ static enum sink_result make_log_topic(struct kafka_pair *pair, struct err *err)
     return r;
 }
 
+/* A commit that goes on has more time: where librdkafka's (2.0.2) main thread does not take it up
+ * in that time, librdkafka forgets that it is a commit, takes the answer to it for one to an abort,
+ * and aborts the process. */
 rd_kafka_error_t *kafka_pair_step(struct kafka_pair *pair, kafka_step_fn *step, int patience_ms)
 {
     int64_t start = clock_mono_ms(), stopping_since = 0;
     unsigned lost = atomic_load(&pair->producer.lost);
-    for (;;) {
-        rd_kafka_error_t *error = step(pair->producer.rk, SLICE_MS);
+    for (int slice = SLICE_MS;; slice = step == rd_kafka_commit_transaction ? RESUME_MS : slice) {
+        rd_kafka_error_t *error = step(pair->producer.rk, slice);
         kafka_client_poll(&pair->producer, 0);
         if (error == NULL && step != rd_kafka_init_transactions)
             pair->repeats = pair->repeats || atomic_load(&pair->producer.lost) != lost;
