@@ -425,6 +425,20 @@ static inline void wait_open(struct bench *b)
     assert_true(status.checkpoint_known);
 }
 
+/* Until one of the far side's counts has come to n. */
+static inline void far_wait(const size_t *count, size_t n)
+{
+    int64_t until = clock_mono_ms() + 30000;
+    size_t now = 0;
+    while (now < n && clock_mono_ms() < until) {
+        usleep(1000);
+        pthread_mutex_lock(&far.lock);
+        now = *count;
+        pthread_mutex_unlock(&far.lock);
+    }
+    assert_true(now >= n);
+}
+
 static inline void wait_for(size_t n)
 {
     int64_t until = clock_mono_ms() + 30000;
@@ -432,6 +446,17 @@ static inline void wait_for(size_t n)
         usleep(1000);
     usleep(20000); /* what must not come would come now */
     assert_int_equal(far_count(), n);
+}
+
+/* As at a takeover: one event, of this index, was published, and the journal is another, empty. */
+static inline void bench_setup_takeover(struct bench *b, uint64_t index)
+{
+    bench_setup(b, 1 << 20);
+    put_event(b, index, 0, "{}", false);
+    start_loop(b);
+    wait_for(1);
+    stop_loop(b);
+    fresh_journal(b);
 }
 
 /* All tests with a sink that publishes one batch after the other, then with one that overlaps: how

@@ -74,12 +74,7 @@ static void compares_by_identity_through_a_restart_within_one_index(void **state
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 6, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 6);
     put_event(&b, 6, 1, "{}", false);
     far.events_max = 1;
     start_loop(&b);
@@ -101,12 +96,7 @@ static void says_a_gap_where_another_journal_starts_too_late(void **state)
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 5, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 5);
     put_event(&b, 9, 0, "{}", false);
     start_loop(&b);
     wait_for(3);

@@ -215,16 +215,8 @@ static void the_pair_is_kept_when_nothing_is_begun(void **state)
     start_overlapping(&b, 12);
     start_loop(&b);
     wait_for(12);
-    int64_t until = clock_mono_ms() + 30000;
-    size_t keeps = 0;
-    while (keeps < 2 && clock_mono_ms() < until) {
-        usleep(1000);
-        pthread_mutex_lock(&far.lock);
-        keeps = far.keeps;
-        pthread_mutex_unlock(&far.lock);
-    }
+    far_wait(&far.keeps, 2);
     stop_loop(&b);
-    assert_true(keeps >= 2);
     bench_teardown(&b);
 }
 

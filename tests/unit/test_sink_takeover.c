@@ -18,19 +18,6 @@ static void wait_state(struct bench *b, enum sink_state state, const char *owner
     assert_string_equal(status.owner, owner);
 }
 
-static void wait_refused(size_t n)
-{
-    int64_t until = clock_mono_ms() + 30000;
-    size_t refused = 0;
-    while (refused < n && clock_mono_ms() < until) {
-        usleep(1000);
-        pthread_mutex_lock(&far.lock);
-        refused = far.refused;
-        pthread_mutex_unlock(&far.lock);
-    }
-    assert_true(refused >= n);
-}
-
 static void set_free(void)
 {
     pthread_mutex_lock(&far.lock);
@@ -48,7 +35,7 @@ static void stands_by_until_the_pair_is_free(void **state)
     put_event(&b, 1, 0, "{}", false);
     start_loop(&b);
     wait_state(&b, SINK_WAITING, "other");
-    wait_refused(2);
+    far_wait(&far.refused, 2);
     assert_int_equal(far_count(), 0);
     set_free();
     wait_for(1);
@@ -87,7 +74,7 @@ static void holds_the_pair_while_idle_and_stands_by_once_it_is_taken(void **stat
     put_event(&b, 2, 0, "{}", false);
     usleep(200000);
     assert_int_equal(far_count(), 1);
-    wait_refused(1); /* asks again after a while */
+    far_wait(&far.refused, 1); /* asks again after a while */
     set_free();
     wait_for(2);
     stop_loop(&b);
@@ -98,12 +85,7 @@ static void what_another_journal_told_of_its_own_is_old_until_something_is_new(v
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 5, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 5);
     put_own(&b, 0, "ResyncStarted");
     put_snapshot(&b, 3, "web");
     put_snapshot(&b, 9, "ahead"); /* newer than what the stream has told so far */
@@ -125,12 +107,7 @@ static void what_a_resync_tells_behind_something_new_survives_a_retry(void **sta
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 6, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 6);
     put_event(&b, 6, 0, "{}", false);
     put_event(&b, 6, 1, "{}", false); /* new, at the checkpoint's own index */
     put_snapshot(&b, 2, "web");
@@ -152,12 +129,7 @@ static void a_retry_of_the_first_that_is_new_says_no_gap(void **state)
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 6, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 6);
     b.hold = true;
     put_event(&b, 4, 0, "{}", false);
     put_own(&b, 4, "ResyncFinished"); /* older than the takeover */
@@ -178,12 +150,7 @@ static void a_gap_of_the_journal_counts_only_right_before_what_is_new(void **sta
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 5, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 5);
     put_event(&b, 3, 0, "{}", false);
     put_own(&b, 3, "Gap"); /* the owner had that stretch */
     put_event(&b, 5, 0, "{}", false);
@@ -206,12 +173,7 @@ static void a_gap_before_the_takeover_is_said_once_something_is_new(void **state
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 5, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 5);
     put_event(&b, 5, 0, "{}", false);
     put_own(&b, 5, "Gap");
     put_snapshot(&b, 5, "web");
@@ -236,12 +198,7 @@ static void a_new_journal_is_passed_though_nothing_is_new(void **state)
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 6, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 6);
     start_loop(&b);
     wait_open(&b); /* and waits behind an empty journal's end */
     put_event(&b, 4, 0, "{}", false);
@@ -276,12 +233,7 @@ static void a_restart_before_the_checkpoints_index_goes_on_comparing(void **stat
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 6, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 6);
     start_loop(&b);
     wait_open(&b); /* and waits behind an empty journal's end */
     put_event(&b, 4, 0, "{}", false);
@@ -304,12 +256,7 @@ static void what_came_late_while_the_pair_changed_hands_is_a_gap(void **state)
 {
     (void)state;
     struct bench b;
-    bench_setup(&b, 1 << 20);
-    put_event(&b, 6, 0, "{}", false);
-    start_loop(&b);
-    wait_for(1);
-    stop_loop(&b);
-    fresh_journal(&b);
+    bench_setup_takeover(&b, 6);
     put_event(&b, 4, 0, "{}", false);
     put_event(&b, 6, 0, "{}", false);
     put_event(&b, 5, 0, "{}", false);
