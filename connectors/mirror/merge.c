@@ -141,8 +141,9 @@ static int leg_head(struct leg *leg, struct journal *journal, const struct event
     return 0;
 }
 
+/* Told at `at_us` or before: of the others nothing later was passed. */
 static void fill_gap(const struct leg *leg, struct journal *journal, const struct event *head,
-                     struct frame_gap *gap)
+                     int64_t at_us, struct frame_gap *gap)
 {
     *gap = (struct frame_gap){.from = leg->last_index, .reason = GAP_PRUNED};
     if (head != NULL) {
@@ -157,6 +158,8 @@ static void fill_gap(const struct leg *leg, struct journal *journal, const struc
         gap->ordinal = tail.ordinal;
         gap->arrival_us = tail.arrival_us;
     }
+    if (gap->arrival_us > at_us)
+        gap->arrival_us = at_us;
 }
 
 enum merge_item merge_peek(struct merge *merge, int64_t horizon_us, struct merge_next *next,
@@ -186,9 +189,7 @@ enum merge_item merge_peek(struct merge *merge, int64_t horizon_us, struct merge
     struct leg *leg = &merge->legs[next->source];
     if (!leg->gap)
         return MERGE_EVENT;
-    fill_gap(leg, merge->sources[next->source].journal, best, &next->gap);
-    if (next->gap.arrival_us > horizon_us)
-        next->gap.arrival_us = horizon_us; /* of the others nothing later was passed */
+    fill_gap(leg, merge->sources[next->source].journal, best, horizon_us, &next->gap);
     next->event = NULL;
     return MERGE_GAP;
 }
@@ -201,9 +202,7 @@ bool merge_peek_gap(const struct merge *merge, int64_t at_us, struct merge_next 
             continue;
         const struct event *head = leg->block != NULL ? &leg->block->events[leg->at] : NULL;
         *next = (struct merge_next){.source = i};
-        fill_gap(leg, merge->sources[i].journal, head, &next->gap);
-        if (next->gap.arrival_us > at_us)
-            next->gap.arrival_us = at_us;
+        fill_gap(leg, merge->sources[i].journal, head, at_us, &next->gap);
         return true;
     }
     return false;
